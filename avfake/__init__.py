@@ -1,0 +1,43 @@
+"""avfake: tells whether a talking-face clip was faked.
+
+    >>> import avfake
+    >>> detection = avfake.load_detector().detect("clip.mp4")
+    >>> print(detection.verdict.label)
+
+Heavy libraries are imported by the modules that need them, never here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avfake.detect import Detector
+
+__version__ = "0.1.0"
+
+FPS = 25
+"""Frames per second of the one time grid that everything shares."""
+SAMPLE_RATE = 16_000
+"""Audio samples per second, mono, everywhere."""
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+"""Audio samples that belong to one video frame (640)."""
+
+
+class AvfakeError(Exception):
+    """A failure told in one sentence that names the file and the cure.
+
+    Every error a user can cause derives from this class; the command line prints its text and exits with 1.
+    """
+
+
+def load_detector(model: str = "mini", *, device: str = "cpu", threads: int | None = None) -> Detector:
+    """Return a ready ``Detector``: ``load_detector().detect("clip.mp4")``.
+
+    ``model`` is the name of an embedded model, a checkpoint directory or ``hf:org/name``; ``device`` is a
+    torch device; ``threads`` bounds CPU threads (``None`` keeps torch's own choice).
+    Raises ``AvfakeError`` if the model cannot be loaded.
+    """
+    from avfake.detect import Detector
+
+    return Detector.from_pretrained(model, device=device, threads=threads)
