@@ -1,0 +1,527 @@
+"""From a file to a verdict: windows over each face track, pooled scores, segments, reasons for what is not judged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from silero_vad import load_silero_vad
+
+from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from avfake.clips import PREPROCESSING, Clip, extract
+from avfake.faces import Backend, BackendName, load_backend
+from avfake.media import Decoder
+from avfake.models import (
+    INVALID,
+    MAX_SHIFT,
+    SHIFTS,
+    AVFakeModel,
+    Calibration,
+    Checkpoint,
+    CheckpointError,
+    Threshold,
+    load_checkpoint,
+)
+
+SCHEMA = "avfake-detection-1"
+
+WINDOW_S = 4.0  # the model sees this much at once
+HOP_S = 2.0
+MIN_FACE_S = 0.8  # less of a face says nothing about its texture and flicker
+MIN_SPEECH_S = 0.6  # less speech says nothing about a voice
+MIN_SYNC_S = 1.2  # lips and voice need this much speech in view: with less, chance fits some shift
+MIN_FACE_PX = 20.0  # between the eyes; the mouth is then about 18 pixels wide
+STILL_LIPS = 0.02  # 10th to 90th percentile of mouth opening / mouth width; the stillest genuine speaker has 0.025
+CONSTANT_OFFSET = 3  # frames; genuine clips carry up to 120 ms of their own
+SPEECH_P = 0.5  # silero-vad's own threshold
+VAD_SAMPLES = 512  # silero-vad's step at 16 kHz
+MIN_SEGMENT_S = 0.4
+LEAVE_BELOW = 0.15  # hysteresis: a segment is left where P(fake) falls this far below the threshold
+
+Status = Literal["genuine", "fake", "not_judged"]
+SyncState = Literal["in_sync", "shifted", "mismatched", "not_judged"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file, in seconds, with its mean P(fake)."""
+
+    start_s: float
+    end_s: float
+    p_fake: float
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One question about a face track or a voice.
+
+    ``p_fake`` is calibrated and None where ``status`` is "not_judged"; then ``reason`` says why. ``segments`` are
+    the stretches that look fake.
+    """
+
+    status: Status
+    p_fake: float | None = None
+    reason: str | None = None
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class SyncAspect(Aspect):
+    """Do these lips speak this voice? ``offset_ms`` is positive where the voice comes late."""
+
+    state: SyncState = "not_judged"
+    offset_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face from ``start_s`` to ``end_s``; ``face_px`` is the median distance between the eyes in source pixels.
+
+    ``speaker`` is True for the face whose lips the voice belongs to, as far as sync can tell. ``p_fake`` is the
+    fused P(fake) of the track, None where nothing could be judged.
+    """
+
+    track: int
+    start_s: float
+    end_s: float
+    face_px: float
+    speaker: bool
+    visual: Aspect
+    audio: Aspect
+    sync: SyncAspect
+    p_fake: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for the whole file; ``sure`` is None where the label is "not_judged"."""
+
+    label: Status
+    p_fake: float | None
+    sure: Literal["low", "medium", "high"] | None
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """All that was found in one file. ``voice`` judges the sound of the whole file, whoever is in view."""
+
+    file: str
+    model: str
+    duration_s: float
+    verdict: Verdict
+    voice: Aspect
+    tracks: tuple[Track, ...]
+    speech: tuple[tuple[float, float], ...]
+    warnings: tuple[str, ...] = ()
+    schema: str = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; docs/detection.schema.json describes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the model says of one clip of ``T`` frames; logits are uncalibrated.
+
+    ``visual``, ``audio`` (T,) frame logits, ``speech`` and ``face_ok`` (T,) bool, ``opening`` (T,) mouth opening /
+    mouth width; ``windows`` one ``WindowScore`` each; ``curve`` (31,) and ``weight`` (31,): summed sync evidence of
+    each shift over the frames with speech, and how many frames each sum has.
+    """
+
+    track: int | None
+    start: int
+    face_px: float
+    visual: NDArray[np.float32]
+    audio: NDArray[np.float32]
+    speech: NDArray[np.bool_]
+    face_ok: NDArray[np.bool_]
+    opening: NDArray[np.float32]
+    windows: tuple[WindowScore, ...]
+    curve: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WindowScore:
+    """Clip logits of one window: frames ``start`` to ``end`` of the file, of which ``speech`` hold speech."""
+
+    start: int
+    end: int
+    speech: int
+    fake: float
+    sync: float
+
+
+class Detector:
+    """Judges files with one model. ``Detector.from_pretrained("mini").detect("clip.mp4")``."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        faces: BackendName = "auto",
+    ) -> None:
+        if checkpoint.config.preprocessing != PREPROCESSING:
+            raise CheckpointError(
+                f"the model {checkpoint.config.model.name} was trained on preprocessing version "
+                f"{checkpoint.config.preprocessing}, but this avfake makes version {PREPROCESSING}; use the avfake "
+                "release it came with, or train it again"
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.threads = threads or torch.get_num_threads()
+        self.config = checkpoint.config
+        self.device = torch.device(device)
+        self.model: AVFakeModel = checkpoint.model.to(self.device)
+        self._vad = load_silero_vad()
+        self._faces: BackendName = faces
+        self._backend: Backend | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, device: str = "cpu", threads: int | None = None, faces: BackendName = "auto"
+    ) -> Detector:
+        """Load an embedded model, a checkpoint folder or ``hf:org/name``. Raises ``CheckpointError``."""
+        return cls(load_checkpoint(name), device=device, threads=threads, faces=faces)
+
+    def detect(
+        self, path: str | os.PathLike[str], *, progress: Callable[[float], None] = lambda seconds: None
+    ) -> Detection:
+        """Judge one file in one pass, with memory that does not grow with its duration.
+
+        ``progress`` is told the seconds done so far. Raises ``AvfakeError`` where the file cannot be read.
+        """
+        decoder = Decoder(path, threads=self.threads)
+        backend = self.backend if decoder.info.video else None
+        pieces = []
+        for clip in extract(decoder, backend):
+            pieces.append(self.examine(clip))
+            progress(clip.start_s + clip.duration_s)
+        return self.judge(str(path), pieces, has_audio=decoder.info.audio is not None, warnings=decoder.warnings)
+
+    @property
+    def backend(self) -> Backend:
+        """The face backend, loaded when the first file with a picture needs it."""
+        if self._backend is None:
+            self._backend = load_backend(self._faces, threads=self.threads)
+        return self._backend
+
+    @torch.inference_mode()
+    def examine(self, clip: Clip) -> Piece:
+        """Run the model over one clip, window by window."""
+        frames = clip.frames
+        has_lips, has_audio = clip.lips is not None, clip.audio is not None
+        audio = clip.audio if clip.audio is not None else np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+        speech = self._speech(audio) if has_audio else np.zeros(frames, np.bool_)
+        embedded = self._embed(clip)
+        sound = torch.from_numpy(audio).to(self.device)
+
+        count, visual, voice = np.zeros(frames), np.zeros(frames), np.zeros(frames)
+        curve, weight = np.zeros(SHIFTS), np.zeros(SHIFTS)
+        windows = []
+        first = round(clip.start_s * FPS)
+        for start, end in window_spans(frames):
+            scores = self.model.score(
+                embedded[None, start:end],
+                sound[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME],
+                torch.tensor([has_lips], device=self.device),
+                torch.tensor([has_audio], device=self.device),
+            )
+            count[start:end] += 1
+            visual[start:end] += scores.visual_frames[0].cpu().numpy()
+            voice[start:end] += scores.audio_frames[0].cpu().numpy()
+            evidence = scores.sync_map[0].cpu().numpy()
+            used = (evidence > INVALID / 2) & speech[start:end, None]
+            curve += np.where(used, evidence, 0).sum(0)
+            weight += used.sum(0)
+            spoken = int(speech[start:end].sum())
+            windows.append(WindowScore(first + start, first + end, spoken, scores.fake.item(), scores.sync.item()))
+        return Piece(
+            track=clip.track,
+            start=first,
+            face_px=float(clip.source.get("face_px") or 0.0),
+            visual=(visual / count).astype(np.float32),
+            audio=(voice / count).astype(np.float32),
+            speech=speech,
+            face_ok=clip.face_ok,
+            opening=_opening(clip),
+            windows=tuple(windows),
+            curve=curve,
+            weight=weight,
+        )
+
+    def _embed(self, clip: Clip) -> torch.Tensor:
+        """Frame embeddings (T, width), each frame once although windows overlap."""
+        if clip.lips is None:
+            return torch.zeros(clip.frames, self.config.model.visual.width, device=self.device)
+        parts = torch.from_numpy(clip.lips).split(50)
+        pictures = (part.to(self.device).permute(0, 3, 1, 2).float() / 255 for part in parts)
+        return torch.cat([self.model.lip_tower.embed(picture[None])[0] for picture in pictures])
+
+    def _speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which frames hold speech (T,), by silero-vad; pauses of up to 0.25 s inside speech count as speech."""
+        probability = self._vad.audio_forward(torch.from_numpy(audio)[None], sr=SAMPLE_RATE)[0].numpy()
+        frames = len(audio) // SAMPLES_PER_FRAME
+        middle = (np.arange(frames) * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME // 2) // VAD_SAMPLES
+        speech = probability[middle.clip(max=len(probability) - 1)] > SPEECH_P
+        for start, end in _runs(~speech):
+            if start > 0 and end < frames and end - start <= FPS // 4:
+                speech[start:end] = True
+        return np.asarray(speech)
+
+    # ------------------------------------------------------------------------------------------ judging
+
+    def judge(
+        self, file: str, pieces: Iterable[Piece], *, has_audio: bool = True, warnings: Iterable[str] = ()
+    ) -> Detection:
+        """Pool the pieces of one file into a ``Detection``."""
+        pieces = list(pieces)
+        by_track: dict[int, list[Piece]] = {}
+        for piece in pieces:
+            if piece.track is not None:
+                by_track.setdefault(piece.track, []).append(piece)
+        tracks = [self._track(number, parts, has_audio) for number, parts in sorted(by_track.items())]
+        tracks = _pick_speakers(tracks)
+        voice, speech = self._voice(pieces, has_audio)
+        return Detection(
+            file=file,
+            model=self.config.model.name,
+            duration_s=max((p.start + len(p.speech) for p in pieces), default=0) / FPS,
+            verdict=self._verdict(tracks, voice),
+            voice=voice,
+            tracks=tuple(tracks),
+            speech=tuple((start / FPS, end / FPS) for start, end in _runs(speech)),
+            warnings=tuple(warnings),
+        )
+
+    def _track(self, number: int, pieces: list[Piece], has_audio: bool) -> Track:
+        face_px = float(np.median([piece.face_px for piece in pieces]))
+        visual = self._visual(pieces, face_px)
+        audio = self._audio(pieces, has_audio)
+        sync = self._sync(pieces, has_audio, visual)
+        p_fake = visual.p_fake
+        if sync.p_fake is not None:
+            spoken = [w for piece in pieces for w in piece.windows if w.speech >= MIN_SPEECH_S * FPS]
+            fused = np.average([w.fake for w in spoken], weights=[w.speech for w in spoken])
+            p_fake = self._calibrated("fake", float(fused))
+        elif sync.reason == "voice_over":
+            audio = Aspect("not_judged", reason="voice_over")
+        return Track(
+            track=number,
+            start_s=pieces[0].start / FPS,
+            end_s=(pieces[-1].start + len(pieces[-1].speech)) / FPS,
+            face_px=round(face_px, 1),
+            speaker=sync.p_fake is not None,
+            visual=visual,
+            audio=audio,
+            sync=sync,
+            p_fake=p_fake,
+        )
+
+    def _visual(self, pieces: list[Piece], face_px: float) -> Aspect:
+        logits, ok = _joined(pieces, "visual"), _joined(pieces, "face_ok")
+        if ok.sum() < MIN_FACE_S * FPS:
+            return Aspect("not_judged", reason="too_short")
+        if face_px < MIN_FACE_PX:
+            return Aspect("not_judged", reason="face_too_small")
+        return self._pooled("visual", logits, ok, pieces[0].start)
+
+    def _audio(self, pieces: list[Piece], has_audio: bool) -> Aspect:
+        if not has_audio:
+            return Aspect("not_judged", reason="no_audio")
+        speech = _joined(pieces, "speech")
+        if not speech.any():
+            return Aspect("not_judged", reason="no_speech")
+        if speech.sum() < MIN_SPEECH_S * FPS:
+            return Aspect("not_judged", reason="too_short")
+        return self._pooled("audio", _joined(pieces, "audio"), speech, pieces[0].start)
+
+    def _sync(self, pieces: list[Piece], has_audio: bool, visual: Aspect) -> SyncAspect:
+        speech = _joined(pieces, "speech")
+        spoken = speech & _joined(pieces, "face_ok")
+        if not has_audio:
+            return SyncAspect("not_judged", reason="no_audio")
+        if visual.reason == "face_too_small":
+            return SyncAspect("not_judged", reason="face_too_small")
+        if not speech.any():
+            return SyncAspect("not_judged", reason="no_speech")
+        if spoken.sum() < MIN_SYNC_S * FPS:
+            return SyncAspect("not_judged", reason="too_short")
+        low, high = np.percentile(_joined(pieces, "opening")[spoken], [10, 90])
+        if high - low < STILL_LIPS:
+            return SyncAspect("not_judged", reason="voice_over")
+        windows = [w for piece in pieces for w in piece.windows if w.speech >= MIN_SPEECH_S * FPS]
+        pooled = float(np.average([w.sync for w in windows], weights=[w.speech for w in windows]))
+        p_fake = self._calibrated("sync", pooled)
+        threshold = self._threshold("sync")
+        if p_fake >= threshold:
+            doubtful = [(w.start, w.end, self._calibrated("sync", w.sync)) for w in windows]
+            segments = _merged([(start, end, p) for start, end, p in doubtful if p >= threshold])
+            return SyncAspect("fake", p_fake, segments=segments, state="mismatched")
+        offset = best_shift(pieces)
+        state: SyncState = "shifted" if abs(offset) > CONSTANT_OFFSET else "in_sync"
+        return SyncAspect("genuine", p_fake, state=state, offset_ms=1000 * offset // FPS)
+
+    def _voice(self, pieces: list[Piece], has_audio: bool) -> tuple[Aspect, NDArray[np.bool_]]:
+        """The voice of the whole file, on its own timeline, and where there is speech."""
+        length = max((p.start + len(p.speech) for p in pieces), default=0)
+        total, count, speech = np.zeros(length), np.zeros(length), np.zeros(length, np.bool_)
+        for piece in pieces:
+            span = slice(piece.start, piece.start + len(piece.speech))
+            total[span] += piece.audio
+            count[span] += 1
+            speech[span] |= piece.speech
+        if not has_audio:
+            return Aspect("not_judged", reason="no_audio"), speech
+        if not speech.any():
+            return Aspect("not_judged", reason="no_speech"), speech
+        if speech.sum() < MIN_SPEECH_S * FPS:
+            return Aspect("not_judged", reason="too_short"), speech
+        return self._pooled("audio", total / np.maximum(count, 1), speech, 0), speech
+
+    def _pooled(self, aspect: str, logits: NDArray[Any], used: NDArray[np.bool_], start: int) -> Aspect:
+        """Mean of the used frames' logits, calibrated, and the stretches that stand out."""
+        p_fake = self._calibrated(aspect, float(logits[used].mean()))
+        threshold = self._threshold(aspect)
+        smooth = _smoothed(np.where(used, logits, np.nan))
+        frames = np.array([0.0 if np.isnan(v) else self._calibrated(aspect, float(v)) for v in smooth])
+        segments = tuple(
+            Segment((start + a) / FPS, (start + b) / FPS, float(frames[a:b].mean()))
+            for a, b in _hysteresis(frames, threshold, threshold - LEAVE_BELOW)
+            if b - a >= MIN_SEGMENT_S * FPS
+        )
+        return Aspect("fake" if p_fake >= threshold else "genuine", p_fake, segments=segments)
+
+    def _verdict(self, tracks: list[Track], voice: Aspect) -> Verdict:
+        candidates = [track.p_fake for track in tracks if track.p_fake is not None]
+        if voice.p_fake is not None and not any(track.speaker for track in tracks):
+            candidates.append(voice.p_fake)
+        if not candidates:
+            reasons = (
+                {voice.reason, *(track.visual.reason for track in tracks)} if tracks else {voice.reason, "no_face"}
+            )
+            return Verdict("not_judged", None, None, tuple(sorted(reason for reason in reasons if reason)))
+        p_fake = max(candidates)
+        label: Status = "fake" if p_fake >= self._threshold("fake") else "genuine"
+        certainty = max(p_fake, 1 - p_fake)
+        sure: Literal["low", "medium", "high"]
+        sure = "high" if certainty >= 0.9 else "medium" if certainty >= 0.75 else "low"
+        return Verdict(label, p_fake, sure, _because(tracks, voice))
+
+    def _calibrated(self, aspect: str, logit: float) -> float:
+        return self.config.calibration.get(aspect, Calibration())(logit)
+
+    def _threshold(self, aspect: str) -> float:
+        return self.config.thresholds.get(aspect, Threshold()).value
+
+
+def best_shift(pieces: Iterable[Piece]) -> int:
+    """Return the shift in frames at which lips and voice fit best; positive where the voice comes late."""
+    pieces = list(pieces)
+    curve = np.sum([p.curve for p in pieces], axis=0) / np.maximum(np.sum([p.weight for p in pieces], axis=0), 1)
+    return int(np.argmax(curve)) - MAX_SHIFT
+
+
+def window_spans(frames: int) -> list[tuple[int, int]]:
+    """Windows (start, end) over ``frames`` frames: ``WINDOW_S`` long, ``HOP_S`` apart, the last one at the end."""
+    size, hop = round(WINDOW_S * FPS), round(HOP_S * FPS)
+    if frames <= size:
+        return [(0, frames)]
+    starts = [*range(0, frames - size, hop), frames - size]
+    return [(start, start + size) for start in starts]
+
+
+def _pick_speakers(tracks: list[Track]) -> list[Track]:
+    """Of faces in view together only the one whose lips fit best is the speaker; the others' sync is not judged."""
+    out = []
+    for track in tracks:
+        rivals = [other for other in tracks if other.speaker and other is not track and _together(track, other)]
+        if track.speaker and any((r.sync.p_fake or 0.0) < (track.sync.p_fake or 0.0) for r in rivals):
+            silent = "not_the_speaker"
+            track = replace(
+                track,
+                speaker=False,
+                audio=Aspect("not_judged", reason=silent),
+                sync=SyncAspect("not_judged", reason=silent),
+                p_fake=track.visual.p_fake,
+            )
+        out.append(track)
+    return out
+
+
+def _together(a: Track, b: Track) -> bool:
+    shared = min(a.end_s, b.end_s) - max(a.start_s, b.start_s)
+    return shared > 0.5 * min(a.end_s - a.start_s, b.end_s - b.start_s)
+
+
+def _because(tracks: list[Track], voice: Aspect) -> tuple[str, ...]:
+    """The findings behind a verdict, one short sentence each."""
+    found = []
+    for track in tracks:
+        face = f"face {track.track}: "
+        if track.visual.status == "fake":
+            found.append(face + "the mouth region looks generated or altered")
+        if track.sync.state == "mismatched":
+            found.append(face + "lips and voice do not belong together")
+        if track.sync.state == "shifted":
+            found.append(face + f"voice and lips match at a constant offset of {track.sync.offset_ms} ms (not a fake)")
+    if voice.status == "fake":
+        found.append("the voice sounds synthetic or converted")
+    if not tracks:
+        found.append("no face in view, so only the voice was judged")
+    return tuple(found)
+
+
+def _opening(clip: Clip) -> NDArray[np.float32]:
+    """Mouth opening over mouth width (T,), from the inner lip points; 0 without lips."""
+    if clip.mouth is None:
+        return np.zeros(clip.frames, np.float32)
+    gap = np.linalg.norm(clip.mouth[:, 14] - clip.mouth[:, 18], axis=1)
+    width = np.linalg.norm(clip.mouth[:, 0] - clip.mouth[:, 6], axis=1)
+    return np.asarray(gap / np.maximum(width, 1.0), np.float32)
+
+
+def _joined(pieces: list[Piece], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(piece, name) for piece in pieces])
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centred moving mean over 0.6 s of the values that are not NaN; NaN stays NaN."""
+    known = ~np.isnan(values)
+    kernel = np.ones(15)
+    total = np.convolve(np.where(known, values, 0.0), kernel, "full")[7 : 7 + len(values)]
+    count = np.convolve(known.astype(float), kernel, "full")[7 : 7 + len(values)]
+    return np.where(known, total / np.maximum(count, 1.0), np.nan)
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Stretches (start, end) of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _hysteresis(values: NDArray[np.float64], enter: float, leave: float) -> Iterator[tuple[int, int]]:
+    """Stretches that reach ``enter`` somewhere and stay at or above ``leave`` throughout (silero-vad's rule)."""
+    for start, end in _runs(values >= leave):
+        if values[start:end].max() >= enter:
+            yield start, end
+
+
+def _merged(spans: list[tuple[int, int, float]]) -> tuple[Segment, ...]:
+    """Overlapping windows (start, end, p) joined into segments, in order."""
+    joined: list[tuple[int, int, list[float]]] = []
+    for start, end, p in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]), [*joined[-1][2], p])
+        else:
+            joined.append((start, end, [p]))
+    return tuple(Segment(start / FPS, end / FPS, float(np.mean(ps))) for start, end, ps in joined)

@@ -1,0 +1,212 @@
+"""The protocols of the shared corpus: speech, sync-swap, sync-shift, visual, verdict.
+
+What is not judged is left out of a figure and counted in the coverage beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rich.progress import track
+
+from avfake import SAMPLES_PER_FRAME
+from avfake.clips import Clip, extract
+from avfake.detect import Detection, Detector, Piece, best_shift
+from avfake.evaluation.metrics import auc, cllr, eer, mean_auc, recall_at_fpr
+from avfake.manifest import Row
+from avfake.media import Decoder
+
+SHIFT_TRIALS = (-14, -12, -10, -8, -6, -4, -2, 2, 4, 6, 8, 10, 12, 14)  # frames of 40 ms
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row with the detector's answer; of a genuine video also the clips of its longest face track."""
+
+    row: Row
+    detection: Detection
+    talking: tuple[Clip, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the longest face track."""
+        return sum(clip.duration_s for clip in self.talking)
+
+    @property
+    def voice(self) -> NDArray[np.float32]:
+        """The sound of the longest face track."""
+        return np.concatenate([clip.audio for clip in self.talking if clip.audio is not None])
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number: ``value`` over ``judged`` of ``total`` trials."""
+
+    name: str
+    value: float
+    judged: int
+    total: int
+
+
+def judge_rows(detector: Detector, rows: Iterable[Row]) -> list[Judged]:
+    """Run the detector over every row's file."""
+    judged = []
+    for row in track(list(rows), description="judging", transient=True):
+        decoder = Decoder(row.video or row.audio or "", threads=detector.threads)
+        clips = list(extract(decoder, detector.backend if decoder.info.video else None))
+        detection = detector.judge(
+            row.id, [detector.examine(clip) for clip in clips], has_audio=decoder.info.audio is not None
+        )
+        judged.append(Judged(row, detection, _talking(clips) if row.labels.sync == 0 else ()))
+    return judged
+
+
+def _talking(clips: Sequence[Clip]) -> tuple[Clip, ...]:
+    tracks: dict[int, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.track is not None and clip.audio is not None:
+            tracks[clip.track].append(clip)
+    return tuple(max(tracks.values(), key=lambda parts: sum(c.frames for c in parts), default=[]))
+
+
+def with_voice(clips: Sequence[Clip], voice: NDArray[np.float32]) -> list[Clip]:
+    """Return consecutive clips with another voice, cut or looped to their length."""
+    voice = np.resize(voice, sum(clip.frames for clip in clips) * SAMPLES_PER_FRAME)
+    parts = np.split(voice, np.cumsum([clip.frames for clip in clips])[:-1] * SAMPLES_PER_FRAME)
+    return [replace(clip, audio=part) for clip, part in zip(clips, parts, strict=True)]
+
+
+def delayed(voice: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """Return a voice that comes ``frames`` later (earlier if negative), padded with its own edge samples."""
+    shift = abs(frames) * SAMPLES_PER_FRAME
+    if frames >= 0:
+        return np.pad(voice, (shift, 0), mode="edge")[: len(voice)]
+    return np.pad(voice, (0, shift), mode="edge")[shift:]
+
+
+def swapped(detector: Detector, judged: Sequence[Judged]) -> list[tuple[Judged, Detection, Detection]]:
+    """Genuine talking faces of 2 s and more, judged with their own voice and with that of the next other person."""
+    genuine = sorted((j for j in judged if j.row.method is None and j.seconds >= 2), key=lambda j: j.row.video or "")
+    out = []
+    for number, one in enumerate(genuine):
+        others = [o for o in genuine[number + 1 :] + genuine[:number] if o.row.identity != one.row.identity]
+        own = detector.judge(one.row.id, [detector.examine(clip) for clip in one.talking])
+        if not own.speech or not others:
+            continue
+        foreign = with_voice(one.talking, others[0].voice)
+        out.append((one, own, detector.judge(one.row.id, [detector.examine(clip) for clip in foreign])))
+    return out
+
+
+def protocols(detector: Detector, rows: Sequence[Row]) -> list[Figure]:
+    """All figures over the rows of one split."""
+    videos = judge_rows(detector, [row for row in rows if row.video])
+    voices = judge_rows(detector, [row for row in rows if not row.video])
+    pairs = swapped(detector, videos)
+    return [
+        *speech_figures(voices),
+        *swap_figures(pairs),
+        shift_figure(detector, [one for one, _, _ in pairs]),
+        *visual_figures(videos),
+        *verdict_figures(videos),
+    ]
+
+
+def speech_figures(voices: Sequence[Judged]) -> list[Figure]:
+    """Pooled EER, and the mean over sources that have both labels of AUC."""
+    known = [(j.row, j.detection.voice.p_fake) for j in voices if j.row.labels.audio is not None]
+    scored = [(row.corpus, int(row.labels.audio == 1), p) for row, p in known if p is not None]
+    labels, scores = [label for _, label, _ in scored], [p for _, _, p in scored]
+    sources: list[tuple[ArrayLike, ArrayLike]] = [
+        ([label for c, label, _ in scored if c == corpus], [p for c, _, p in scored if c == corpus])
+        for corpus in sorted({c for c, _, _ in scored})
+    ]
+    return [
+        Figure("speech: pooled EER", eer(labels, scores), len(scored), len(known)),
+        Figure("speech: mean AUC per source", mean_auc(sources), len(scored), len(known)),
+    ]
+
+
+def swap_figures(pairs: Sequence[tuple[Judged, Detection, Detection]]) -> list[Figure]:
+    """AUC of own against swapped voices, for short and for long clips."""
+    figures = []
+    for name, low, high in (("2-4 s", 2.0, 4.0), (">= 4 s", 4.0, math.inf)):
+        chosen = [pair for pair in pairs if low <= pair[0].seconds < high]
+        trials = [(0, sync_score(own)) for _, own, _ in chosen] + [(1, sync_score(other)) for _, _, other in chosen]
+        scored = [(label, p) for label, p in trials if p is not None]
+        value = auc([label for label, _ in scored], [p for _, p in scored])
+        figures.append(Figure(f"sync-swap: AUC, {name}", value, len(scored), len(trials)))
+    return figures
+
+
+def sync_score(detection: Detection) -> float | None:
+    """P(fake) of sync of the first face."""
+    return detection.tracks[0].sync.p_fake if detection.tracks else None
+
+
+def shift_figure(detector: Detector, genuine: Sequence[Judged]) -> Figure:
+    """Share of delayed voices whose estimated offset moved by the delay, within a frame."""
+    right = 0
+    for one in track(genuine, description="shifting", transient=True):
+        base = _offset(detector, one.talking)
+        for frames in SHIFT_TRIALS:
+            moved = _offset(detector, with_voice(one.talking, delayed(one.voice, frames)))
+            right += abs(moved - base - frames) <= 1
+    total = len(genuine) * len(SHIFT_TRIALS)
+    return Figure("sync-shift: share within a frame", right / max(1, total), total, total)
+
+
+def _offset(detector: Detector, clips: Sequence[Clip]) -> int:
+    pieces: list[Piece] = [detector.examine(clip) for clip in clips]
+    return best_shift(pieces)
+
+
+def visual_score(detection: Detection) -> float | None:
+    """P(fake) of the longest face that was judged."""
+    judged = [t for t in detection.tracks if t.visual.p_fake is not None]
+    return max(judged, key=lambda t: t.end_s - t.start_s).visual.p_fake if judged else None
+
+
+def visual_figures(videos: Sequence[Judged]) -> list[Figure]:
+    """AUC of genuine clips against each method with at least three, and their mean."""
+    methods: dict[str, list[Judged]] = defaultdict(list)
+    for one in videos:
+        if one.row.labels.visual == 1 and one.row.method:
+            methods[one.row.method].append(one)
+    genuine = [visual_score(j.detection) for j in videos if j.row.method is None]
+    known = [p for p in genuine if p is not None]
+    figures = []
+    for method, fakes in sorted(methods.items()):
+        if len(fakes) < 3:
+            continue
+        scores = [p for j in fakes if (p := visual_score(j.detection)) is not None]
+        value = auc([0] * len(known) + [1] * len(scores), known + scores)
+        figures.append(Figure(f"visual: AUC, {method}", value, len(known) + len(scores), len(genuine) + len(fakes)))
+    mean = float(np.mean([figure.value for figure in figures])) if figures else math.nan
+    return [*figures, Figure("visual: mean AUC over methods", mean, len(figures), len(figures))]
+
+
+def verdict_figures(videos: Sequence[Judged]) -> list[Figure]:
+    """All fakes against all genuine clips, and each kind of fake."""
+    trials = [(j.row.method, j.detection.verdict.p_fake) for j in videos]
+    scored = [(method, p) for method, p in trials if p is not None]
+    labels = [int(method is not None) for method, _ in scored]
+    scores = [p for _, p in scored]
+    ratios = [math.log(p / (1 - p)) for p in scores]
+    figures = [
+        Figure("verdict: AUC", auc(labels, scores), len(scored), len(trials)),
+        Figure("verdict: recall at 5 % false alarms", recall_at_fpr(labels, scores, 0.05), len(scored), len(trials)),
+        Figure("verdict: Cllr", cllr(labels, ratios), len(scored), len(trials)),
+    ]
+    kinds = sorted({method.split(":")[0] for method, _ in trials if method})
+    for kind in kinds:
+        chosen = [(m, p) for m, p in scored if m is None or m.startswith(kind + ":")]
+        total = sum(m is None or m.startswith(kind + ":") for m, _ in trials)
+        value = auc([int(m is not None) for m, _ in chosen], [p for _, p in chosen])
+        figures.append(Figure(f"verdict: AUC, {kind}", value, len(chosen), total))
+    return figures

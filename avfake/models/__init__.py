@@ -1,0 +1,28 @@
+"""The model: a lip tower, a voice tower, a fusion head, and how they are loaded and saved."""
+
+from avfake.models.fusion import INVALID, MAX_SHIFT, SHIFTS, AVFakeModel, ModelConfig, Scores
+from avfake.models.pretrained import (
+    Calibration,
+    Checkpoint,
+    CheckpointError,
+    Threshold,
+    embedded_models,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+__all__ = [
+    "INVALID",
+    "MAX_SHIFT",
+    "SHIFTS",
+    "AVFakeModel",
+    "Calibration",
+    "Checkpoint",
+    "CheckpointError",
+    "ModelConfig",
+    "Scores",
+    "Threshold",
+    "embedded_models",
+    "load_checkpoint",
+    "save_checkpoint",
+]

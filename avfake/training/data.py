@@ -1,0 +1,191 @@
+"""Training samples: clips of manifest rows, prepared once, held in memory, drawn in balanced batches."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from avfake import SAMPLES_PER_FRAME
+from avfake.clips import Clip, extract, read_clip, write_clip
+from avfake.faces import Backend, load_backend
+from avfake.manifest import Row
+from avfake.media import Decoder, MediaError
+from avfake.training.augment import Rng, augment_voice
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+MIN_FRAMES = 20  # shorter clips teach nothing about time
+MAX_JITTER = 11  # frames by which lips and voice windows are drawn apart, so that position betrays nothing
+HELD_OUT = 6  # one identity of so many is kept from training, to choose and calibrate on
+
+
+@dataclass(eq=False)
+class Sample:
+    """One prepared clip and what its row knows. ``frames`` (V, T, width): cached embeddings of V augmentations.
+
+    ``offset`` is the clip's own constant offset in frames (voice later than lips is positive), once estimated.
+    """
+
+    row: Row
+    clip: Clip
+    frames: Tensor | None = None
+    offset: int | None = None
+
+
+def prepare(rows: Iterable[Row], cache: Path) -> list[Sample]:
+    """Extract the clips of every row into ``cache`` (once) and read them; of a video the longest face track.
+
+    Files that cannot be read are logged and left out.
+    """
+    backend = load_backend("facemesh")
+    samples = []
+    for row in track(list(rows), description="clips", transient=True):
+        folder = cache / row.id
+        if not folder.exists():
+            try:
+                _extract_row(row, folder, backend)
+            except MediaError as error:
+                log.warning("%s", error)
+                continue
+        clips = [read_clip(path) for path in sorted(folder.glob("*.mkv"))]
+        samples += [Sample(row, clip) for clip in clips if clip.frames >= MIN_FRAMES]
+    return samples
+
+
+def _extract_row(row: Row, folder: Path, backend: Backend) -> None:
+    decoder = Decoder(row.video or row.audio or "")
+    clips = list(extract(decoder, backend if row.video else None))
+    length: dict[int, int] = defaultdict(int)
+    for clip in clips:
+        if clip.track is not None:
+            length[clip.track] += clip.frames
+    if row.video:
+        longest = max(length, key=lambda key: length[key], default=None)
+        clips = [clip for clip in clips if clip.track == longest and clip.lips is not None]
+    partial = folder.with_suffix(".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for number, clip in enumerate(clips):
+        write_clip(clip, partial / f"{number:03d}.mkv")
+    partial.rename(folder)
+
+
+def held_out(row: Row) -> bool:
+    """Whether a training row's person is kept for choosing and calibrating (fixed by a hash of the name)."""
+    return crc32((row.identity or row.id).encode()) % HELD_OUT == 0
+
+
+class VideoSampler:
+    """Draws video samples: visual label, then method or source, then person, then clip, each uniformly."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.tree: dict[str, dict[str, dict[str, list[Sample]]]] = {}
+        for sample in samples:
+            row = sample.row
+            people = self.tree.setdefault(str(row.labels.visual), {}).setdefault(row.method or row.corpus, {})
+            people.setdefault(row.identity or row.id, []).append(sample)
+
+    def draw(self, count: int, frames: int, rng: Rng) -> list[Sample]:
+        """Return ``count`` samples of at least ``frames`` frames."""
+        chosen: list[Sample] = []
+        while len(chosen) < count:
+            people = _pick(list(_pick(list(self.tree.values()), rng).values()), rng)
+            sample = _pick(_pick(list(people.values()), rng), rng)
+            if sample.clip.frames >= frames:
+                chosen.append(sample)
+        return chosen
+
+
+class VoiceSampler:
+    """Draws voices, bona fide and spoofed from one source where it has both.
+
+    Two voices from one source share microphone and codec, so the difference that is left is the spoof.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.sources: dict[str, dict[int | None, list[Sample]]] = {}
+        for sample in samples:
+            labels = self.sources.setdefault(sample.row.corpus, {})
+            labels.setdefault(sample.row.labels.audio, []).append(sample)
+        self.paired = [labels for labels in self.sources.values() if len(labels) > 1]
+
+    def draw(self, count: int, rng: Rng) -> list[Sample]:
+        """Return ``count`` samples."""
+        chosen: list[Sample] = []
+        while len(chosen) < count:
+            labels = _pick(self.paired if rng.random() < 0.7 else list(self.sources.values()), rng)
+            chosen += [_pick(samples, rng) for samples in labels.values()]
+        return chosen[:count]
+
+
+def _pick(items: Sequence[Item], rng: Rng) -> Item:
+    return items[int(rng.integers(len(items)))]
+
+
+class Batch(NamedTuple):
+    """Windows of T frames: video rows first (V of them), then rows of voice alone; N rows in all.
+
+    ``frames`` (V, T, width) lip embeddings, ``audio`` (N, 640 T); ``visual``, ``voice_fake`` (N,) labels, NaN where
+    unknown; ``synced`` (V,) bool: the row is known to be in sync, with the lips at t belonging to the voice at
+    t + ``shift`` (V,), give or take ``slack`` (V,) frames; ``clip`` (V,) an integer for each file.
+    """
+
+    frames: Tensor
+    audio: Tensor
+    visual: Tensor
+    voice_fake: Tensor
+    synced: Tensor
+    shift: Tensor
+    slack: Tensor
+    clip: Tensor
+
+
+def window_batch(videos: Sequence[Sample], voices: Sequence[Sample], frames: int, rng: Rng) -> Batch:
+    """Cut one random window of ``frames`` frames from every sample; shorter voices are looped."""
+    embedded, audio, shift, slack = [], [], [], []
+    for sample in videos:
+        assert sample.frames is not None
+        spare = sample.clip.frames - frames
+        jitter = int(rng.integers(-min(spare, MAX_JITTER), min(spare, MAX_JITTER) + 1))
+        start = int(rng.integers(max(0, -jitter), spare - max(0, jitter) + 1))
+        variant = sample.frames[int(rng.integers(len(sample.frames)))]
+        embedded.append(variant[start : start + frames].float())
+        audio.append(_sound(sample.clip, start + jitter, frames, rng))
+        shift.append((sample.offset or 0) - jitter)
+        slack.append(3 if sample.offset is None else 1)
+    for sample in voices:
+        start = int(rng.integers(max(1, sample.clip.frames - frames + 1)))
+        audio.append(_sound(sample.clip, start, frames, rng))
+    labels = [sample.row.labels for sample in (*videos, *voices)]
+    files = {sample.row.id: number for number, sample in enumerate(videos)}
+    return Batch(
+        frames=torch.stack(embedded),
+        audio=torch.from_numpy(np.stack(audio)),
+        visual=_labels([label.visual for label in labels]),
+        voice_fake=_labels([label.audio for label in labels]),
+        synced=torch.tensor([sample.row.labels.sync == 0 for sample in videos]),
+        shift=torch.tensor(shift),
+        slack=torch.tensor(slack),
+        clip=torch.tensor([files[sample.row.id] for sample in videos]),
+    )
+
+
+def _labels(values: Sequence[int | None]) -> Tensor:
+    return torch.tensor([np.nan if value is None else float(value) for value in values])
+
+
+def _sound(clip: Clip, start: int, frames: int, rng: Rng) -> NDArray[np.float32]:
+    if clip.audio is None:
+        return np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    cut = clip.audio[start * SAMPLES_PER_FRAME : (start + frames) * SAMPLES_PER_FRAME]
+    return augment_voice(np.resize(cut, frames * SAMPLES_PER_FRAME), rng)

@@ -1,0 +1,54 @@
+"""Figures on held-out people and sources, from embeddings: what training chooses by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from avfake import SAMPLES_PER_FRAME
+from avfake.models.fusion import AVFakeModel
+from avfake.training.data import Sample
+
+
+@torch.no_grad()
+def validate(model: AVFakeModel, videos: Sequence[Sample], voices: Sequence[Sample]) -> dict[str, float]:
+    """AUC of each aspect on whole clips, higher is better.
+
+    ``visual``: real against generated mouths; ``sync``: own voice against the next person's; ``audio``: mean over
+    the sources that have both labels.
+    """
+    visual: list[tuple[int | None, float]] = []
+    sync: list[tuple[int, float]] = []
+    genuine = [s for s in videos if s.row.labels.sync == 0 and s.clip.audio is not None and s.clip.frames >= 50]
+    for sample in videos:
+        assert sample.frames is not None
+        lips = sample.frames[:1].float()
+        visual.append((sample.row.labels.visual, model.visual_logit(model.lip_tower(lips).context).mean().item()))
+        if sample in genuine:
+            following = [s for s in genuine[genuine.index(sample) :] + genuine if s.row.identity != sample.row.identity]
+            sync.append((0, _sync(model, lips, sample)))
+            sync.append((1, _sync(model, lips, following[0])))
+    scores: dict[str, list[tuple[int | None, float]]] = defaultdict(list)
+    for sample in voices:
+        audio = torch.from_numpy(sample.clip.audio)[None]
+        logit = model.audio_logit(model.voice_tower(audio).context).mean().item()
+        scores[sample.row.corpus].append((sample.row.labels.audio, logit))
+    per_source = [_auc(pairs) for pairs in scores.values() if len({label for label, _ in pairs}) == 2]
+    return {"visual": _auc(visual), "sync": _auc(sync), "audio": float(np.mean(per_source))}
+
+
+def _sync(model: AVFakeModel, frames: Tensor, voice: Sample) -> float:
+    assert voice.clip.audio is not None
+    audio = np.resize(voice.clip.audio, frames.shape[1] * SAMPLES_PER_FRAME)
+    present = torch.ones(1, dtype=torch.bool)
+    return model.score(frames, torch.from_numpy(audio)[None], present, present).sync.item()
+
+
+def _auc(pairs: Sequence[tuple[int | None, float]]) -> float:
+    labels, scores = zip(*[pair for pair in pairs if pair[0] is not None], strict=True)
+    return float(roc_auc_score(labels, scores))
