@@ -126,7 +126,7 @@ class VoiceTower(nn.Module):
         audio = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-7)
         output = self.wav2vec2(F.pad(audio, (self.side, self.side)))
         weights = self.layer_weights.softmax(dim=0)
-        hidden = sum(w * layer for w, layer in zip(weights, output.hidden_states, strict=True))
+        hidden = sum(weights[i] * layer for i, layer in enumerate(output.hidden_states))
         return VoiceFeatures(self.sync(self._per_frame(output.extract_features)), self.context(self._per_frame(hidden)))
 
     def _per_frame(self, x: Tensor) -> Tensor:

@@ -147,6 +147,7 @@ def save_checkpoint(folder: Path, model: AVFakeModel, config: CheckpointConfig) 
         save_file(state, Path(staging) / WEIGHTS)
         (Path(staging) / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
         for file in (WEIGHTS, CONFIG):
+            os.chmod(Path(staging) / file, 0o644)  # safetensors writes for the owner alone
             os.replace(Path(staging) / file, folder / file)
 
 

@@ -55,7 +55,9 @@ def augment_lips(
         if noise:
             x = np.clip(x + rng.normal(0, noise, x.shape), 0, 255).astype(np.uint8)
         if quality:
-            x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+            x = np.asarray(
+                cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+            )
         out[t] = x
     return out, points.astype(np.float32)
 

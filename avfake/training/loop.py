@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +29,12 @@ from avfake.corpora import shared
 from avfake.models.fusion import MAX_SHIFT, AVFakeModel
 from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
 from avfake.training.augment import Rng, augment_lips
-from avfake.training.data import Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
+from avfake.training.data import Batch, Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
 from avfake.training.losses import known_bce, losses
 from avfake.training.validate import validate
 
 log = logging.getLogger(__name__)
+Drawn = TypeVar("Drawn")
 SNIPPET = 4  # frames of a lip-stage snippet: enough for the flicker cue
 VARIANTS = 2  # augmented copies of each clip's embeddings, beside the plain one
 WINDOWS = (32, 48, 64, 96)  # frames; sync must be judged from short and long evidence alike
@@ -86,12 +90,15 @@ def train_lips(
     parameters = [p for p in [*tower.parameters(), *model.visual_logit.parameters()] if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.lips.rate, weight_decay=0.02)
     sampler, weights = VideoSampler(samples), config.weights
-    for step in range(config.lips.steps):
+
+    def draw() -> tuple[Tensor, Tensor, Tensor]:
+        return snippets(sampler.draw(config.lips.batch, SNIPPET, rng), rng)
+
+    for step, (lips, mouth, visual) in enumerate(ahead(draw, config.lips.steps)):
         set_rate(optimiser, config.lips, step)
         model.train()
         for module in frozen:
             module.eval()
-        lips, mouth, visual = snippets(sampler.draw(config.lips.batch, SNIPPET, rng), rng)
         frames = tower.embed(lips)
         geometry = F.smooth_l1_loss(20 * tower.mouth(frames), 20 * mouth, beta=1.0)
         artefact = known_bce(model.visual_logit(tower(frames).context).squeeze(-1), visual)
@@ -154,13 +161,15 @@ def train_heads(
     videos, voices = VideoSampler(train_set[0]), VoiceSampler(train_set[1])
     generator = torch.Generator().manual_seed(config.seed)
     best, best_value = model.state_dict(), -math.inf
-    for step in range(config.heads.steps):
+
+    def draw() -> Batch:
+        frames = int(rng.choice(WINDOWS))
+        count = config.heads.batch
+        return window_batch(videos.draw(count, frames, rng), voices.draw(count, rng), frames, rng)
+
+    for step, batch in enumerate(ahead(draw, config.heads.steps)):
         set_rate(optimiser, config.heads, step)
         model.train()
-        frames = int(rng.choice(WINDOWS))
-        batch = window_batch(
-            videos.draw(config.heads.batch, frames, rng), voices.draw(config.heads.batch, rng), frames, rng
-        )
         parts = losses(model, batch, generator)
         total = sum(getattr(config.weights, name) * value for name, value in parts._asdict().items())
         update(optimiser, total, parameters)
@@ -187,6 +196,17 @@ def settle_offsets(model: AVFakeModel, samples: Sequence[Sample]) -> None:
             curve = model.sync_head.curve(model.sync_head.map(*model.sync_head.embed(lips.sync, voice.sync)))[0]
             near = curve[MAX_SHIFT - 4 : MAX_SHIFT + 5]
             sample.offset = int(near.argmax()) - 4
+
+
+def ahead(draw: Callable[[], Drawn], count: int) -> Iterator[Drawn]:
+    """Yield ``count`` batches, each drawn in a thread while the one before is trained on; the order stays the same."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(draw) for _ in range(min(4, count)))
+        for number in range(count):
+            batch = waiting.popleft().result()
+            if number + 4 < count:
+                waiting.append(pool.submit(draw))
+            yield batch
 
 
 def set_rate(optimiser: torch.optim.Optimizer, stage: StageConfig, step: int) -> None:
