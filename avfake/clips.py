@@ -293,9 +293,7 @@ def write_clip(clip: Clip, path: str | os.PathLike[str]) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise ClipError(
-            f"{path} cannot be written: {error.strerror}; check the folder and its space."
-        ) from error
+        raise ClipError(f"{path} cannot be written: {error.strerror}; check the folder and its space.") from error
 
 
 def read_clip(path: str | os.PathLike[str]) -> Clip:
@@ -323,9 +321,7 @@ def encode_clip(clip: Clip) -> bytes:
     file = io.BytesIO()
     # bitexact leaves out the random identifiers that would make every file differ.
     with av.open(file, "w", format="matroska", options={"fflags": "+bitexact"}) as container:
-        container.add_attachment(
-            _ATTACHMENT, "application/json", json.dumps(header, allow_nan=False).encode()
-        )
+        container.add_attachment(_ATTACHMENT, "application/json", json.dumps(header, allow_nan=False).encode())
         if clip.lips is not None:
             video = container.add_mux_stream("mjpeg", rate=FPS, width=CROP, height=CROP)
         if clip.audio is not None:
@@ -357,8 +353,7 @@ def decode_clip(data: bytes, name: str = "clip") -> Clip:
             attached = [stream.data for stream in container.streams.attachments if stream.name == _ATTACHMENT]
             if not attached:
                 raise ClipError(
-                    f"{name} is not a clip made by avfake (it holds no {_ATTACHMENT}): "
-                    "make one with avfake prepare."
+                    f"{name} is not a clip made by avfake (it holds no {_ATTACHMENT}): make one with avfake prepare."
                 )
             header = json.loads(attached[0])
             if header["preprocessing"] != PREPROCESSING:

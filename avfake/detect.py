@@ -14,7 +14,7 @@ from silero_vad import load_silero_vad
 
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from avfake.clips import PREPROCESSING, Clip, extract
-from avfake.faces import Backend, BackendName, load_backend
+from avfake.faces import Backend, BackendName, FaceError, load_backend
 from avfake.media import Decoder
 from avfake.models import (
     INVALID,
@@ -184,7 +184,7 @@ class Detector:
         self.model: AVFakeModel = checkpoint.model.to(self.device)
         self._vad = load_silero_vad()
         self._faces: BackendName = faces
-        self._backend: Backend | None = None
+        self._backend: Backend | FaceError | None = None
 
     @classmethod
     def from_pretrained(
@@ -206,13 +206,24 @@ class Detector:
         for clip in extract(decoder, backend):
             pieces.append(self.examine(clip))
             progress(clip.start_s + clip.duration_s)
-        return self.judge(str(path), pieces, has_audio=decoder.info.audio is not None, warnings=decoder.warnings)
+        return self.judge(
+            str(path),
+            pieces,
+            has_audio=decoder.info.audio is not None,
+            duration_s=decoder.info.duration_s or 0.0,
+            warnings=decoder.warnings,
+        )
 
     @property
     def backend(self) -> Backend:
-        """The face backend, loaded when the first file with a picture needs it."""
+        """The face backend, loaded when the first file with a picture needs it. Raises ``FaceError``."""
         if self._backend is None:
-            self._backend = load_backend(self._faces, threads=self.threads)
+            try:
+                self._backend = load_backend(self._faces, threads=self.threads)
+            except FaceError as error:
+                self._backend = error  # remembered: every file would wait for the same network again
+        if isinstance(self._backend, FaceError):
+            raise self._backend
         return self._backend
 
     @torch.inference_mode()
@@ -281,9 +292,15 @@ class Detector:
     # ------------------------------------------------------------------------------------------ judging
 
     def judge(
-        self, file: str, pieces: Iterable[Piece], *, has_audio: bool = True, warnings: Iterable[str] = ()
+        self,
+        file: str,
+        pieces: Iterable[Piece],
+        *,
+        has_audio: bool = True,
+        duration_s: float = 0.0,
+        warnings: Iterable[str] = (),
     ) -> Detection:
-        """Pool the pieces of one file into a ``Detection``."""
+        """Pool the pieces of one file into a ``Detection``; ``duration_s`` counts where no clip reaches the end."""
         pieces = list(pieces)
         by_track: dict[int, list[Piece]] = {}
         for piece in pieces:
@@ -295,7 +312,7 @@ class Detector:
         return Detection(
             file=file,
             model=self.config.model.name,
-            duration_s=max((p.start + len(p.speech) for p in pieces), default=0) / FPS,
+            duration_s=max([duration_s, *((p.start + len(p.speech)) / FPS for p in pieces)]),
             verdict=self._verdict(tracks, voice),
             voice=voice,
             tracks=tuple(tracks),

@@ -83,17 +83,13 @@ def read(path: str | os.PathLike[str]) -> Iterator[Row]:
                 except ValueError as error:  # JSON's own error is one, too
                     raise ManifestError(f"{where}: {error}.") from error
                 if row.id in first_lines:
-                    raise ManifestError(
-                        f"{where}: id {row.id!r} is already that of line {first_lines[row.id]}."
-                    )
+                    raise ManifestError(f"{where}: id {row.id!r} is already that of line {first_lines[row.id]}.")
                 first_lines[row.id] = number
                 yield row
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}; check the path.") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path} is not a manifest, which is UTF-8 text with a JSON row a line."
-        ) from error
+        raise ManifestError(f"{path} is not a manifest, which is UTF-8 text with a JSON row a line.") from error
 
 
 def write(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:

@@ -1,5 +1,6 @@
 """Judging: windows, pooling, reasons, speakers, segments; on made-up evidence, so that every case is exact."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -85,9 +86,7 @@ def test_lips_that_fit_no_shift_are_mismatched(detector: Detector) -> None:
 
 
 def test_voice_over_a_still_face_is_not_judged_and_not_fake(detector: Detector) -> None:
-    still = piece(
-        opening=np.full(100, 0.05, np.float32), windows=(WindowScore(0, 100, 100, fake=5.0, sync=5.0),)
-    )
+    still = piece(opening=np.full(100, 0.05, np.float32), windows=(WindowScore(0, 100, 100, fake=5.0, sync=5.0),))
     found = detector.judge("x", [still])
     assert found.tracks[0].sync.reason == found.tracks[0].audio.reason == "voice_over"
     assert found.tracks[0].sync.status == "not_judged"
@@ -180,7 +179,7 @@ def test_windows_cover_every_frame_and_have_one_length(frames: int) -> None:
     assert spans[0][0] == 0
     assert spans[-1][1] == frames
     assert all(end - start == min(size, frames) for start, end in spans)
-    assert all(0 < b[0] - a[0] <= hop for a, b in zip(spans, spans[1:], strict=False))
+    assert all(0 < b[0] - a[0] <= hop for a, b in itertools.pairwise(spans))
 
 
 @given(st.lists(st.booleans(), max_size=60))

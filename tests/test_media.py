@@ -1,4 +1,4 @@
-"""media.py: one clock for pictures and sound, whatever the file; pictures cut out truly; failures told well."""
+"""media/: one clock for pictures and sound, whatever the file; pictures cut out truly; failures told well."""
 
 from __future__ import annotations
 
@@ -31,18 +31,8 @@ from synth import (
 )
 
 from avfake import FPS, SAMPLES_PER_FRAME
-from avfake.media import (
-    Decoder,
-    Frame,
-    MediaError,
-    SampleLine,
-    StreamClock,
-    Tick,
-    Timeline,
-    probe,
-    shown_from,
-    tick_count,
-)
+from avfake.media import Decoder, Frame, MediaError, Tick, probe
+from avfake.media.clock import SampleLine, StreamClock, Timeline, shown_from
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "video"
 NTSC = Fraction(30_000, 1001)
@@ -82,7 +72,7 @@ def test_timeline_shows_the_right_picture(times: list[float], duration: float) -
     line = Timeline((time, duration, index) for index, time in enumerate(times))
     end = times[-1] + duration
     shown = -1
-    for tick in range(tick_count(end) + 2):
+    for tick in range(math.ceil(end * FPS) + 2):
         now = tick / FPS
         answer = line.at(now)
         if now < times[0] - 0.021 or now >= end:
@@ -128,8 +118,10 @@ def test_timeline_survives_disorder(times: list[float]) -> None:
 
 
 @given(st.floats(0.0, 100.0))
-def test_tick_count_rounds_the_tail(end: float) -> None:
-    assert abs(tick_count(end) - end * FPS) <= 0.501 or tick_count(end) == 1
+def test_a_tail_of_half_a_tick_makes_one_more(end: float) -> None:
+    line = Timeline(iter([(0.0, end, 0)]))
+    ticks = next(index for index in range(2600) if not line.reaches((index + 0.5) / FPS))
+    assert abs(ticks - end * FPS) <= 0.501
 
 
 @given(st.lists(st.tuples(st.integers(-400, 4000), st.integers(0, 1500)), max_size=20))
@@ -144,6 +136,14 @@ def test_sample_line_puts_samples_where_they_belong(pieces: list[tuple[int, int]
     assert line.end == end
     got = np.concatenate([line.take(SAMPLES_PER_FRAME) for _ in range(12)])
     assert np.array_equal(got, truth[: len(got)])
+
+
+def test_clock_begins_on_the_same_side_of_a_wrap() -> None:
+    wrap = 2**33 / 90_000
+    before, after = StreamClock(10, [], near_s=0.1), StreamClock(10, [], near_s=wrap - 0.1)
+    assert before.stamp(wrap - 0.064, 0.064) == pytest.approx(-0.064)
+    assert before.stamp(0.0, 0.064) == pytest.approx(0, abs=1e-9)
+    assert after.stamp(0.02, 0.04) == pytest.approx(wrap + 0.02)
 
 
 def test_clock_counts_on_and_closes_leaps_for_both_streams() -> None:
@@ -324,6 +324,19 @@ def test_gap_in_the_sound_is_kept_as_silence(tmp_path: Path) -> None:
         begin = max(0, round((start - 0.02) * 16_000))
         found = find_beep(samples[begin : begin + 2000]) + begin / 16_000
         assert found == pytest.approx(start, abs=1.1e-3)  # Matroska counts in ms
+
+
+def test_time_stamps_that_restart(tmp_path: Path) -> None:
+    """Two broadcasts, one after the other in one file, stay together."""
+    video = Video(steady(25, 11), flash(1), options={"preset": "ultrafast"})
+    path = write(tmp_path / "a.ts", video, Audio(beeps(11, 16_000, [1]), 16_000))
+    path.write_bytes(path.read_bytes() * 2)
+    ticks = list(Decoder(path))
+    assert 545 <= len(ticks) <= 560
+    for part in (ticks[:260], ticks[260:]):
+        bright = next(t.frame.time_s for t in part if t.frame is not None and t.frame.thumbnail().mean() > 128)
+        beep = part[0].index / FPS + find_beep(sound(part))
+        assert bright - beep == pytest.approx(0, abs=0.04)
 
 
 # ------------------------------------------------------------------------------------------------------- pictures

@@ -43,9 +43,7 @@ def rows(root: str | os.PathLike[str]) -> Iterator[Row]:
     Raises ``CorpusError`` when ``root`` does not hold the corpus or a table has a value that it should not.
     """
     root = Path(root)
-    if missing := [
-        name for name in ("video.csv", "video", "audio.csv", "audio") if not (root / name).exists()
-    ]:
+    if missing := [name for name in ("video.csv", "video", "audio.csv", "audio") if not (root / name).exists()]:
         raise CorpusError(
             f"{root} is not the shared corpus: expected ROOT/video.csv, ROOT/video/, ROOT/audio.csv and "
             f"ROOT/audio/, found no {', '.join(missing)}."
@@ -108,9 +106,7 @@ def _audio_row(root: Path, where: str, line: dict[str, str], original: str | Non
 def _check_label(where: str, line: dict[str, str], kind: str) -> Label:
     label = int(_one_of(where, "label", line["label"], ("0", "1")))
     if (label == 1) != (kind != "none"):
-        raise CorpusError(
-            f"{where}: label {label} does not fit kind {kind!r}; 1 is fake, and 0 goes with none."
-        )
+        raise CorpusError(f"{where}: label {label} does not fit kind {kind!r}; 1 is fake, and 0 goes with none.")
     return label
 
 
@@ -130,9 +126,7 @@ def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-                raise CorpusError(
-                    f"{path} lacks the columns {', '.join(missing)}: get the whole corpus again."
-                )
+                raise CorpusError(f"{path} lacks the columns {', '.join(missing)}: get the whole corpus again.")
             for line in reader:
                 where = f"{path}, line {reader.line_num}"
                 if None in line or None in line.values():

@@ -133,10 +133,8 @@ def _find(name: str) -> Path:
             ) from error
     if Path(name).is_dir():
         return Path(name)
-    raise CheckpointError(
-        f"no model named {name!r}: use {' or '.join(embedded_models()) or 'no embedded model is installed,'}"
-        " a checkpoint folder, or hf:org/name"
-    )
+    known = ", ".join(["a checkpoint folder", "hf:org/name", *embedded_models()])
+    raise CheckpointError(f"there is no model named {name!r}: use one of {known}")
 
 
 def save_checkpoint(folder: Path, model: AVFakeModel, config: CheckpointConfig) -> None:

@@ -1,0 +1,276 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that help comes at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from avfake import AvfakeError, __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from avfake.detect import Detection, Detector
+
+LONG_S = 20.0  # longer input gets a progress bar
+ERROR_SCHEMA = "avfake-error-1"
+BATCH_SCHEMA = "avfake-detections-1"
+
+log = logging.getLogger("avfake")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="M", help="An embedded model, a checkpoint folder or hf:org/name.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="A torch device, as in cpu or cuda.")]
+
+
+class _Echo(logging.Handler):
+    """Log records on stderr as lines of this program; looks stderr up each time, as progress bars replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"avfake: {self.format(record)}", err=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avfake {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Tells whether a talking-face clip was faked: mouth, voice, and whether they belong together."""
+    log.handlers[:] = [_Echo()]
+    log.setLevel(logging.INFO)
+
+
+@app.command()
+def detect(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video or audio files to judge.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document and nothing else instead of reports.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="F.jsonl", help="Also write one line of JSON a file, as each is done."),
+    ] = None,
+    model: ModelOption = "mini",
+    device: DeviceOption = "cpu",
+    faces: Annotated[
+        Literal["auto", "facemesh", "face_alignment"],
+        typer.Option("--faces", help="What finds faces and their points."),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, metavar="N", help="CPU threads; as many as torch likes if not told."),
+    ] = None,
+) -> None:
+    """Judge files: is the mouth altered, is the voice synthetic, do they belong together?
+
+    Exit code 0: every file was judged or honestly not judged; 1: some file failed, each is named on stderr;
+    2: wrong usage.
+    """
+    if out is not None:
+        _check_output(out, paths)
+    from rich.console import Console
+
+    from avfake.report.terminal import print_detection, print_reminder
+
+    console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
+    with _errors_told():
+        detector = _load(model, device, faces, threads, progress)
+    detections, errors = [], []
+    with _opened(out) as lines:
+        for number, path in enumerate(paths, 1):
+            label = f"{number}/{len(paths)} {path.name}" if len(paths) > 1 else path.name
+            result = _judge(detector, path, label, progress)
+            if isinstance(result, str):
+                typer.echo(f"avfake: {result}", err=True)
+                entry = {"schema": ERROR_SCHEMA, "file": str(path), "error": result}
+                errors.append(entry)
+            else:
+                entry = result.to_dict()
+                detections.append(entry)
+                if not as_json:
+                    print_detection(result, console)
+                    console.print()
+            if lines is not None:
+                _write(lines, entry)
+    if as_json:
+        batch = {"schema": BATCH_SCHEMA, "detections": detections, "errors": errors}
+        typer.echo(_json(entry if len(paths) == 1 else batch, indent=2))
+    elif detections:
+        print_reminder(detector.config.model.name, console)
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo() -> None:
+    """Judge a fake that comes with avfake, as it is and with its voice delayed, and explain the result."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with _errors_told():
+        detector = _load("mini", "cpu", "auto", None, Console(stderr=True))
+        from avfake.demo import run_demo
+
+        run_demo(detector, console)
+
+
+@app.command()
+def models() -> None:
+    """List the models inside this package: size, training data, figures."""
+    from omegaconf import OmegaConf
+
+    found = [folder for folder in (resources.files("avfake") / "data" / "models").iterdir() if folder.is_dir()]
+    for folder in sorted(found, key=lambda folder: folder.name):
+        config: Any = OmegaConf.to_container(OmegaConf.create((folder / "config.yaml").read_text(encoding="utf-8")))
+        with resources.as_file(folder / "model.safetensors") as weights:
+            typer.echo(f"{folder.name}  {weights.stat().st_size / 1e6:.1f} MB")
+        typer.echo(f"  trained on  {', '.join(config['corpora']) or 'not told'}")
+        figures = list(_figures(config["metrics"]))
+        for index, (name, value) in enumerate(figures or [("none recorded", "")]):
+            typer.echo(f"  {'' if index else 'figures':10}  {name} {value}".rstrip())
+
+
+@app.command()
+def bench(clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video file to measure on.")]) -> None:
+    """Measure how fast each step of detection is on this machine."""
+    with _errors_told():
+        from avfake.bench import bench
+
+        bench(clip)
+
+
+def main() -> None:
+    """Run the command line: the entry point ``avfake``."""
+    app()
+
+
+# ------------------------------------------------------------------------------------------------ steps
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """Turn a failure of the user's into its one sentence and exit code 1."""
+    try:
+        yield
+    except AvfakeError as error:
+        typer.echo(f"avfake: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _load(
+    model: str,
+    device: str,
+    faces: Literal["auto", "facemesh", "face_alignment"],
+    threads: int | None,
+    progress: Console,
+) -> Detector:
+    # torch and transformers take seconds to import.
+    with progress.status("loading the model ...") if progress.is_terminal else nullcontext():
+        import torch
+
+        from avfake.detect import Detector
+
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise typer.BadParameter(f"{device} cannot be used here ({reason})", param_hint="--device") from None
+        return Detector.from_pretrained(model, device=device, threads=threads, faces=faces)
+
+
+def _judge(detector: Detector, path: Path, label: str, progress: Console) -> Detection | str:
+    """Return the detection, or the sentence that says why there is none."""
+    try:
+        with _shown(progress, path, label) as told:
+            detection = detector.detect(path, progress=told)
+        _json(detection.to_dict())
+        return detection
+    except AvfakeError as error:
+        return str(error) if str(path) in str(error) else f"{path}: {error}"
+    except Exception as error:  # hours of other files may hang on this run; the traceback is shown, the exit code is 1
+        log.exception("%s: an error inside avfake", path)
+        return f"{path}: avfake itself failed ({type(error).__name__}: {error}); please report it with the lines above"
+
+
+@contextmanager
+def _shown(progress: Console, path: Path, label: str) -> Iterator[Callable[[float], None]]:
+    """Show on a terminal that a file is being judged; yields what is to be told the seconds done."""
+    if not progress.is_terminal:
+        yield lambda seconds: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from avfake.media import probe
+    from avfake.report.terminal import shown
+
+    duration = probe(path).duration_s
+    if duration is None or duration < LONG_S:
+        with progress.status(f"judging {shown(label)}".replace("[", r"\[")):
+            yield lambda seconds: None
+        return
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=progress, transient=True) as bar:
+        task = bar.add_task(shown(label)[-40:], total=duration)
+        yield lambda seconds: bar.update(task, completed=seconds)
+
+
+def _check_output(out: Path, paths: list[Path]) -> None:
+    """Refuse to overwrite what is surely not a list of results: an input, or a file that holds something else."""
+    if any(out.resolve() == path.resolve() for path in paths):
+        raise typer.BadParameter(f"{out} is one of the files to judge; name another file", param_hint="--out")
+    if out.is_file():
+        with out.open("rb") as file:
+            begin = file.read(1)
+        if begin not in (b"", b"{"):
+            raise typer.BadParameter(
+                f"{out} holds something that is not JSON lines; name another file", param_hint="--out"
+            )
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[TextIO | None]:
+    if out is None:
+        yield None
+        return
+    try:
+        file = out.open("w", encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{out} cannot be written ({error.strerror})", param_hint="--out") from None
+    with file:
+        yield file
+
+
+def _write(lines: TextIO, entry: dict[str, Any]) -> None:
+    """Write one line at once, so that a run which is killed has lost nothing."""
+    lines.write(_json(entry) + "\n")
+    lines.flush()
+
+
+def _json(value: dict[str, Any], indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, allow_nan=False)
+
+
+def _figures(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten nested figures into (name, value) pairs."""
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _figures(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", f"{value:.3g}" if isinstance(value, float) else str(value)

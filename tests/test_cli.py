@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+from synth import Audio, Video, beeps, gradient, steady, write
+from typer.testing import CliRunner
+
+from avfake import __version__
+from avfake.cli import BATCH_SCHEMA, ERROR_SCHEMA, _shown, app
+from avfake.demo import delay_voice
+from avfake.detect import Detection, Detector
+from avfake.faces import FaceError
+from avfake.media import Decoder
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "docs" / "detection.schema.json").read_text(encoding="utf-8"))
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Detector:
+    return Detector.from_pretrained("mini", threads=1)
+
+
+@pytest.fixture
+def detector(loaded: Detector, monkeypatch: pytest.MonkeyPatch) -> Detector:
+    """The detector that every command gets, loaded once and with the face models at hand."""
+    try:
+        assert loaded.backend
+    except FaceError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(Detector, "from_pretrained", lambda *_, **__: loaded)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small files: good ones, odd ones, broken ones."""
+    folder = tmp_path_factory.mktemp("media")
+    picture = gradient((96, 64))
+    video = Video(steady(25, 1.0), lambda time: picture)
+    sound = Audio(beeps(1.0, 48_000, [0.2, 0.6]))
+    write(folder / "faceless.mp4", video, sound)
+    write(folder / "silent.mp4", video)
+    write(folder / "quiet.mp4", video, Audio(np.zeros(48_000, np.float32)))
+    write(folder / "sound.m4a", audio=sound)
+    whole = (folder / "faceless.mp4").read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.mp4").write_text("This is not a film.\n")
+    (folder / "empty.mp4").touch()
+    return folder
+
+
+def run(*args: str | Path) -> Any:
+    return runner.invoke(app, [str(arg) for arg in args])
+
+
+def valid(entry: dict[str, Any]) -> dict[str, Any]:
+    jsonschema.Draft202012Validator(SCHEMA).validate(entry)
+    return entry
+
+
+# ------------------------------------------------------------------------------------------- judging
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("faceless.mp4", ["no_face", "no_speech"]),
+        ("silent.mp4", ["no_audio", "no_face"]),
+        ("quiet.mp4", ["no_face", "no_speech"]),
+        ("sound.m4a", ["no_face", "no_speech"]),
+    ],
+)
+@pytest.mark.usefixtures("detector")
+def test_what_cannot_be_judged_is_said_and_is_no_failure(media: Path, name: str, reasons: list[str]) -> None:
+    result = run("detect", media / name, "--json")
+    assert result.exit_code == 0, result.stderr
+    entry = valid(json.loads(result.stdout))
+    assert entry["verdict"] == {"label": "not_judged", "p_fake": None, "sure": None, "because": reasons}
+    assert entry["file"] == str(media / name)
+    report = run("detect", media / name)
+    assert report.exit_code == 0
+    assert "NOT JUDGED: " in report.stdout
+
+
+@pytest.mark.usefixtures("detector")
+def test_the_demo_clip_is_judged_like_any_other(tmp_path: Path) -> None:
+    clip = ROOT / "avfake" / "data" / "demo.mp4"
+    result = run("detect", clip, "--out", tmp_path / "o.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert "Face 0" in result.stdout
+    assert "evidence, not proof" in result.stdout
+    entry = valid(json.loads((tmp_path / "o.jsonl").read_text()))
+    assert entry["verdict"]["label"] in ("genuine", "fake")
+    assert len(entry["tracks"]) == 1
+    assert entry["speech"]
+
+
+@pytest.mark.parametrize("name", ["text.mp4", "truncated.mp4", "empty.mp4", "missing.mp4", ""])
+@pytest.mark.usefixtures("detector")
+def test_a_bad_file_fails_in_one_sentence_that_names_it(media: Path, name: str) -> None:
+    result = run("detect", media / name)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"avfake: {media / name}: ")
+    document = json.loads(run("detect", media / name, "--json").stdout)
+    assert document == {"schema": ERROR_SCHEMA, "file": str(media / name), "error": result.stderr.strip()[8:]}
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_bad_file_does_not_stop_the_others(media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    out.write_text('{"an": "older list"}\n')
+    result = run("detect", media / "text.mp4", media / "sound.m4a", "--json", "--out", out)
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["schema"] == BATCH_SCHEMA
+    assert valid(document["detections"][0])["file"] == str(media / "sound.m4a")
+    assert [error["file"] for error in document["errors"]] == [str(media / "text.mp4")]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert lines == [*document["errors"], *document["detections"]]
+
+
+def test_a_fault_of_our_own_is_shown_in_full_and_does_not_stop_the_others(
+    detector: Detector, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = detector.detect
+
+    def faulty(path: Path, **options: Any) -> Detection:
+        if path.name == "silent.mp4":
+            raise IndexError("a bug")
+        return judge(path, **options)
+
+    monkeypatch.setattr(detector, "detect", faulty)
+    result = run("detect", media / "silent.mp4", media / "sound.m4a", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert len(document["detections"]) == 1
+    assert "avfake itself failed (IndexError: a bug)" in document["errors"][0]["error"]
+    assert "Traceback" in result.stderr
+
+
+def test_a_stopped_run_keeps_its_lines(
+    detector: Detector, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = detector.detect
+
+    def stopped(path: Path, **options: Any) -> Detection:
+        if path.name == "silent.mp4":
+            raise KeyboardInterrupt
+        return judge(path, **options)
+
+    monkeypatch.setattr(detector, "detect", stopped)
+    out = tmp_path / "o.jsonl"
+    result = run("detect", media / "sound.m4a", media / "silent.mp4", "--json", "--out", out)
+    assert result.exit_code == 130
+    assert (result.stdout, result.stderr) == ("", "")
+    assert valid(json.loads(out.read_text()))["file"] == str(media / "sound.m4a")
+
+
+def test_long_input_has_a_progress_bar_on_a_terminal(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for long_s, has_bar in ((0.5, True), (60.0, False)):
+        monkeypatch.setattr("avfake.cli.LONG_S", long_s)
+        screen = io.StringIO()
+        with _shown(Console(file=screen, force_terminal=True, width=80), media / "silent.mp4", "long 1/2.mp4") as told:
+            told(0.5)
+        assert ("50%" in screen.getvalue()) is has_bar
+        assert "long 1/2.mp4" in screen.getvalue()
+    quiet = io.StringIO()
+    with _shown(Console(file=quiet), media / "silent.mp4", "long 1/2.mp4") as told:
+        told(0.5)
+    assert quiet.getvalue() == ""
+
+
+# ------------------------------------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.usefixtures("detector")
+def test_out_never_overwrites_what_is_not_a_list(media: Path, tmp_path: Path) -> None:
+    sound = media / "sound.m4a"
+    before = sound.read_bytes()
+    for out in (sound, media / "text.mp4", tmp_path, tmp_path / "no" / "folder.jsonl"):
+        result = run("detect", sound, "--out", out)
+        assert result.exit_code == 2, out
+        assert "--out" in result.stderr
+    assert sound.read_bytes() == before
+    assert (media / "text.mp4").read_text() == "This is not a film.\n"
+
+
+def test_wrong_usage(media: Path) -> None:
+    assert run("detect").exit_code == 2
+    assert run("detect", "a.mp4", "--faces", "none").exit_code == 2
+    assert run("detect", "a.mp4", "--threads", "0").exit_code == 2
+    nowhere = run("detect", media / "sound.m4a", "--device", "nowhere")
+    assert nowhere.exit_code == 2
+    assert "nowhere cannot be used here" in nowhere.stderr
+
+
+def test_an_unknown_model_is_named(media: Path) -> None:
+    result = run("detect", media / "sound.m4a", "--model", "maxi")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("avfake: ")
+    assert "maxi" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------- the rest
+
+
+def test_version_and_models() -> None:
+    assert run("--version").stdout == f"avfake {__version__}\n"
+    result = run("models")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("mini  ")
+    assert "trained on" in result.stdout
+
+
+def test_the_demo_runs(detector: Detector) -> None:
+    result = run("demo")
+    assert result.exit_code == 0, result.stderr
+    assert "1. As it is" in result.stdout
+    assert "2. Its voice delayed by 320 ms" in result.stdout
+    assert "What this shows" in result.stdout
+    assert "+320 ms" in result.stdout
+
+
+def test_the_voice_of_the_demo_is_delayed_exactly(tmp_path: Path) -> None:
+    clip = ROOT / "avfake" / "data" / "demo.mp4"
+    late = delay_voice(clip, tmp_path / "late.mp4", 320)
+
+    def sound(path: Path) -> np.ndarray:
+        return np.concatenate([tick.audio for tick in Decoder(path) if tick.audio is not None])
+
+    first, second = (np.fft.rfft(sound(path), 1 << 18) for path in (clip, late))
+    shift = int(np.fft.irfft(second * first.conj()).argmax())
+    assert shift / 16 == pytest.approx(320, abs=1)
+
+
+def test_a_real_process_prints_one_document_and_starts_light(media: Path, detector: Detector) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def process(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+    light = process("import sys, avfake.cli; print([m for m in ('torch', 'av', 'cv2', 'rich') if m in sys.modules])")
+    assert light.stdout.strip() == "[]", light.stderr
+    start = "from avfake.cli import main; main()"
+    real = process(start, "detect", media / "faceless.mp4", media / "text.mp4", "--json", "--threads", "1")
+    assert real.returncode == 1
+    document = json.loads(real.stdout)
+    assert len(document["detections"]) == len(document["errors"]) == 1
+    assert "Traceback" not in real.stderr
+    assert f"avfake: {media / 'text.mp4'}: " in real.stderr
