@@ -27,6 +27,7 @@ from avfake.models import (
     Threshold,
     load_checkpoint,
 )
+from avfake.models.visual import EMBED_BATCH
 
 SCHEMA = "avfake-detection-1"
 
@@ -182,6 +183,7 @@ class Detector:
         self.config = checkpoint.config
         self.device = torch.device(device)
         self.model: AVFakeModel = checkpoint.model.to(self.device)
+        self._lip_tower = self.model.lip_tower.for_inference()
         self._vad = load_silero_vad()
         self._faces: BackendName = faces
         self._backend: Backend | FaceError | None = None
@@ -274,9 +276,9 @@ class Detector:
         """Frame embeddings (T, width), each frame once although windows overlap."""
         if clip.lips is None:
             return torch.zeros(clip.frames, self.config.model.visual.width, device=self.device)
-        parts = torch.from_numpy(clip.lips).split(50)
+        parts = torch.from_numpy(clip.lips).split(EMBED_BATCH)
         pictures = (part.to(self.device).permute(0, 3, 1, 2).float() / 255 for part in parts)
-        return torch.cat([self.model.lip_tower.embed(picture[None])[0] for picture in pictures])
+        return torch.cat([self._lip_tower.embed(picture[None])[0] for picture in pictures])
 
     def _speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which frames hold speech (T,), by silero-vad; pauses of up to 0.25 s inside speech count as speech."""

@@ -22,6 +22,7 @@ from avfake.models import (
 from avfake.models.audio import LogMel
 from avfake.models.fusion import SyncHead
 from avfake.models.pretrained import CheckpointConfig
+from avfake.models.visual import LipTower
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -176,3 +177,20 @@ def test_calibration_is_monotone_and_never_overflows() -> None:
     assert values == sorted(values)
     assert 0 <= values[0] < values[-1] <= 1
     assert np.isclose(calibrate(0.0), 1 / (1 + np.exp(-0.5)))
+
+
+@pytest.mark.parametrize("name", ["mini", "base"])
+@torch.no_grad()
+def test_folding_for_inference_changes_no_score(name: str) -> None:
+    torch.manual_seed(0)
+    tower = LipTower(config_of(name).visual, dim=32, sync_dim=32).eval()
+    for module in tower.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics that matter
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2.0)
+    before = {key: value.clone() for key, value in tower.state_dict().items()}
+    lips = torch.rand(1, 3, 3, 96, 96)
+    expected, folded = tower.embed(lips), tower.for_inference()
+    assert torch.allclose(folded.embed(lips), expected, atol=1e-3)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())

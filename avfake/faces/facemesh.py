@@ -6,6 +6,9 @@ Both models get their input straight from ``Frame.sample``, so no frame is ever 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,8 +126,9 @@ class _Net:
     """One TFLite model with a single image input."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._interpreter = Interpreter(str(path), num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with _no_chatter():
+            self._interpreter = Interpreter(str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = {o["name"]: o["index"] for o in self._interpreter.get_output_details()}
 
@@ -133,6 +137,19 @@ class _Net:
         self._interpreter.invoke()
         first, second = (self._interpreter.get_tensor(self._outputs[name]) for name in outputs)
         return first, second
+
+
+@contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Keep LiteRT's own log lines off stderr while a model loads; no setting of its own does. Errors are exceptions."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _anchors() -> NDArray[np.float64]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avfake.models.layers import TemporalConv
 
@@ -15,6 +19,12 @@ MOUTH_POINTS = 20
 """Mouth points of the 68-point scheme: what the geometry head learns to read from the crop."""
 CROP_SIZE = 96
 """Side of a lip crop in pixels."""
+LOOK = 8
+"""Numbers a frame that tell sync what mouth points do not: teeth, tongue, pressed lips."""
+MOTION_SCALE = 30.0
+"""Brings the motion of mouth points (crop side = 1) to about unit variance."""
+EMBED_BATCH = 16
+"""Frames to embed at once on a CPU: their feature maps still fit into the cache; 50 take twice as long each."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,10 @@ class LipTower(nn.Module):
             nn.Linear(channels + squeeze * height * width, config.width), nn.LayerNorm(config.width)
         )
         self.geometry = nn.Linear(config.width, 2 * MOUTH_POINTS)
+        self.look = nn.Linear(config.width, LOOK)
         self.sync = nn.Sequential(
-            nn.Linear(config.width + 2 * MOUTH_POINTS, sync_dim),
+            nn.Dropout(0.1),
+            nn.Linear(2 * MOUTH_POINTS + LOOK, sync_dim),
             TemporalConv(sync_dim, kernel=5),
             TemporalConv(sync_dim, kernel=5),
             TemporalConv(sync_dim, kernel=5),
@@ -77,6 +89,19 @@ class LipTower(nn.Module):
         """Copy the stem and the kept stages of a timm EfficientNet of the same architecture."""
         self.stem.load_state_dict(nn.Sequential(net.conv_stem, net.bn1).state_dict())
         self.stages.load_state_dict(net.blocks[: len(self.stages)].state_dict())
+
+    def for_inference(self) -> LipTower:
+        """Return a copy that gives the same numbers about three times as fast on a CPU, but cannot be trained.
+
+        Batch norms are folded into the convolutions before them and pictures are laid out channels last.
+        """
+        tower = copy.deepcopy(self).eval()
+        for parent in list(tower.modules()):
+            for (at, conv), (after, norm) in pairwise(list(parent.named_children())):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+                    setattr(parent, at, fuse_conv_bn_eval(conv, norm))
+                    setattr(parent, after, norm.act)
+        return tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _maps(self, pictures: Tensor) -> Tensor:
         normal: Tensor = (pictures - self.mean) / self.std
@@ -94,6 +119,8 @@ class LipTower(nn.Module):
 
     def forward(self, frames: Tensor) -> LipFeatures:
         """Frame embeddings (B, T, width) -> ``LipFeatures``."""
-        shape = torch.cat([frames, self.geometry(frames)], dim=-1)
+        # Sync sees how the mouth moves, never whose it is: a face would be matched with its owner's timbre.
+        motion = torch.cat([MOTION_SCALE * self.geometry(frames), self.look(frames)], dim=-1)
+        motion = motion - motion.mean(dim=1, keepdim=True)
         before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-        return LipFeatures(self.sync(shape), self.context(torch.cat([frames, frames - before], dim=-1)))
+        return LipFeatures(self.sync(motion), self.context(torch.cat([frames, frames - before], dim=-1)))

@@ -28,6 +28,7 @@ from avfake.config import StageConfig, TrainConfig
 from avfake.corpora import shared
 from avfake.models.fusion import MAX_SHIFT, AVFakeModel
 from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
+from avfake.models.visual import EMBED_BATCH, LipTower
 from avfake.training.augment import Rng, augment_lips
 from avfake.training.data import Batch, Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
 from avfake.training.losses import known_bce, losses
@@ -36,7 +37,7 @@ from avfake.training.validate import validate
 log = logging.getLogger(__name__)
 Drawn = TypeVar("Drawn")
 SNIPPET = 4  # frames of a lip-stage snippet: enough for the flicker cue
-VARIANTS = 2  # augmented copies of each clip's embeddings, beside the plain one
+VARIANTS = 1  # augmented copies of each clip's embeddings, beside the plain one
 WINDOWS = (32, 48, 64, 96)  # frames; sync must be judged from short and long evidence alike
 REPORT_EVERY = 100  # steps
 
@@ -71,8 +72,9 @@ def train(config: TrainConfig) -> Path:
 
     train_lips(model, config, train_videos, val_videos, rng)
     save()
+    tower = model.lip_tower.for_inference()
     for sample in track(videos, description="embed"):
-        sample.frames = embed(model, sample, 0 if held_out(sample.row) else VARIANTS, rng)
+        sample.frames = embed(tower, sample, 0 if held_out(sample.row) else VARIANTS, rng)
     best = train_heads(model, config, (train_videos, train_voices), (val_videos, val_voices), rng)
     model.load_state_dict(best)
     save()
@@ -131,15 +133,14 @@ def as_input(lips: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed(model: AVFakeModel, sample: Sample, variants: int, rng: Rng) -> Tensor:
+def embed(tower: LipTower, sample: Sample, variants: int, rng: Rng) -> Tensor:
     """Frame embeddings of a clip, plain and ``variants`` times augmented: half (1 + variants, T, width)."""
-    model.eval()
     clip = sample.clip
     assert clip.lips is not None
     assert clip.mouth is not None
     pictures = [clip.lips, *(augment_lips(clip.lips, clip.mouth, rng)[0] for _ in range(variants))]
     parts = [
-        torch.cat([model.lip_tower.embed(as_input(chunk)[None])[0] for chunk in torch.from_numpy(lips).split(50)])
+        torch.cat([tower.embed(as_input(chunk)[None])[0] for chunk in torch.from_numpy(lips).split(EMBED_BATCH)])
         for lips in pictures
     ]
     return torch.stack(parts).half()
@@ -154,7 +155,7 @@ def train_heads(
 ) -> dict[str, Tensor]:
     """Stage 2; returns the weights that did best on the held-out people and sources."""
     model.lip_tower.requires_grad_(False)
-    for module in (model.lip_tower.sync, model.lip_tower.context):
+    for module in (model.lip_tower.look, model.lip_tower.sync, model.lip_tower.context):
         module.requires_grad_(True)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.heads.rate, weight_decay=0.05)
