@@ -31,11 +31,11 @@ class AvfakeError(Exception):
     """
 
 
-def load_detector(model: str = "mini", *, device: str = "cpu", threads: int | None = None) -> Detector:
+def load_detector(model: str = "mini", *, device: str = "cpu", threads: int = 1) -> Detector:
     """Return a ready ``Detector``: ``load_detector().detect("clip.mp4")``.
 
     ``model`` is the name of an embedded model, a checkpoint directory or ``hf:org/name``; ``device`` is a
-    torch device; ``threads`` bounds CPU threads (``None`` keeps torch's own choice).
+    torch device; ``threads`` bounds CPU threads (more than one rarely helps: run one process a core instead).
     Raises ``AvfakeError`` if the model cannot be loaded.
     """
     from avfake.detect import Detector

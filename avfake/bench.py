@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import av
-import cv2
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -93,7 +92,6 @@ def peak_bytes() -> int:
 
 def measure(path: Path, model: str, threads: int) -> Measurement:
     """Run all stages on a clip, in this process. Raises ``AvfakeError`` where the clip or model cannot be read."""
-    cv2.setNumThreads(threads)
     detector = Detector.from_pretrained(model, threads=threads)
     detector.detect(path)
     peak = peak_bytes()  # before anything is kept for measuring
@@ -145,13 +143,13 @@ def _decode_only(path: Path, threads: int) -> None:
 def _speech(detector: Detector, clips: list[Clip]) -> None:
     for clip in clips:
         if clip.audio is not None:
-            detector._speech(clip.audio)
+            detector.speech(clip.audio)
 
 
 @torch.inference_mode()
 def _visual(detector: Detector, clips: list[Clip]) -> None:
     for clip in clips:
-        embedded = detector._embed(clip)
+        embedded = detector.embed(clip)
         for start, end in window_spans(clip.frames):
             detector.model.lip_tower(embedded[None, start:end])
 

@@ -73,9 +73,8 @@ def detect(
         typer.Option("--faces", help="What finds faces and their points."),
     ] = "auto",
     threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, metavar="N", help="CPU threads; as many as torch likes if not told."),
-    ] = None,
+        int, typer.Option("--threads", min=1, metavar="N", help="CPU threads; more than one rarely helps.")
+    ] = 1,
 ) -> None:
     """Judge files: is the mouth altered, is the voice synthetic, do they belong together?
 
@@ -124,7 +123,7 @@ def demo() -> None:
 
     console = Console(highlight=False)
     with _errors_told():
-        detector = _load("mini", "cpu", "auto", None, Console(stderr=True))
+        detector = _load("mini", "cpu", "auto", 1, Console(stderr=True))
         from avfake.demo import run_demo
 
         run_demo(detector, console)
@@ -177,7 +176,7 @@ def _load(
     model: str,
     device: str,
     faces: Literal["auto", "facemesh", "face_alignment"],
-    threads: int | None,
+    threads: int,
     progress: Console,
 ) -> Detector:
     # torch and transformers take seconds to import.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class Detector:
         checkpoint: Checkpoint,
         *,
         device: str = "cpu",
-        threads: int | None = None,
+        threads: int = 1,
         faces: BackendName = "auto",
     ) -> None:
         if checkpoint.config.preprocessing != PREPROCESSING:
@@ -177,20 +178,23 @@ class Detector:
                 f"{checkpoint.config.preprocessing}, but this avfake makes version {PREPROCESSING}; use the avfake "
                 "release it came with, or train it again"
             )
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.threads = threads or torch.get_num_threads()
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        self.threads = threads
         self.config = checkpoint.config
         self.device = torch.device(device)
         self.model: AVFakeModel = checkpoint.model.to(self.device)
         self._lip_tower = self.model.lip_tower.for_inference()
         self._vad = load_silero_vad()
+        # Freeing one block of just under 32 MB makes glibc keep that much for reuse; else every layer of the lip
+        # tower faults its memory in anew, a sixth of all CPU time.
+        torch.empty(31 << 20, dtype=torch.uint8)
         self._faces: BackendName = faces
         self._backend: Backend | FaceError | None = None
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, device: str = "cpu", threads: int | None = None, faces: BackendName = "auto"
+        cls, name: str, *, device: str = "cpu", threads: int = 1, faces: BackendName = "auto"
     ) -> Detector:
         """Load an embedded model, a checkpoint folder or ``hf:org/name``. Raises ``CheckpointError``."""
         return cls(load_checkpoint(name), device=device, threads=threads, faces=faces)
@@ -229,13 +233,18 @@ class Detector:
         return self._backend
 
     @torch.inference_mode()
-    def examine(self, clip: Clip) -> Piece:
-        """Run the model over one clip, window by window."""
+    def examine(self, clip: Clip, embedded: torch.Tensor | None = None) -> Piece:
+        """Run the model over one clip, window by window.
+
+        ``embedded`` (T, width) is what ``embed`` gave for the same lips, where they are examined again with another
+        voice.
+        """
         frames = clip.frames
         has_lips, has_audio = clip.lips is not None, clip.audio is not None
         audio = clip.audio if clip.audio is not None else np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
-        speech = self._speech(audio) if has_audio else np.zeros(frames, np.bool_)
-        embedded = self._embed(clip)
+        speech = self.speech(audio) if has_audio else np.zeros(frames, np.bool_)
+        if embedded is None:
+            embedded = self.embed(clip)
         sound = torch.from_numpy(audio).to(self.device)
 
         count, visual, voice = np.zeros(frames), np.zeros(frames), np.zeros(frames)
@@ -272,7 +281,8 @@ class Detector:
             weight=weight,
         )
 
-    def _embed(self, clip: Clip) -> torch.Tensor:
+    @torch.inference_mode()
+    def embed(self, clip: Clip) -> torch.Tensor:
         """Frame embeddings (T, width), each frame once although windows overlap."""
         if clip.lips is None:
             return torch.zeros(clip.frames, self.config.model.visual.width, device=self.device)
@@ -280,7 +290,7 @@ class Detector:
         pictures = (part.to(self.device).permute(0, 3, 1, 2).float() / 255 for part in parts)
         return torch.cat([self._lip_tower.embed(picture[None])[0] for picture in pictures])
 
-    def _speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which frames hold speech (T,), by silero-vad; pauses of up to 0.25 s inside speech count as speech."""
         probability = self._vad.audio_forward(torch.from_numpy(audio)[None], sr=SAMPLE_RATE)[0].numpy()
         frames = len(audio) // SAMPLES_PER_FRAME

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from avfake.detect import Detector
@@ -17,38 +18,51 @@ from avfake.models.pretrained import Calibration, CheckpointConfig, Threshold
 
 FALSE_POSITIVE_RATE = 0.05
 
+Trials = list[tuple[int | None, float | None]]
+"""Label and P(fake) before calibration (the plain sigmoid of a logit), each None where not known or not judged."""
+
 
 def calibrate(detector: Detector, rows: Sequence[Row]) -> CheckpointConfig:
     """Fit Platt scaling and thresholds per aspect on rows that training has not seen.
 
-    Both classes weigh the same, so P(fake) assumes even odds. ``fake`` also learns from genuine clips with another
-    person's voice: a dub is a fake. Each aspect needs both labels among the rows.
+    Both classes weigh the same, so P(fake) assumes even odds. The fusion head's "or" is set to the calibrated
+    aspects first; ``fake`` is fitted on what it says then, and also learns from genuine clips with another person's
+    voice: a dub is a fake. Changes ``detector``. Raises ``ValueError`` where an aspect lacks one of its labels.
     """
-    detector.config = replace(detector.config, calibration={}, thresholds={})  # scores are now plain sigmoids
-    judged = judge_rows(detector, rows)
-    pairs = swapped(detector, [j for j in judged if j.row.video])
-    trials: dict[str, list[tuple[int | None, float | None]]] = {
-        "visual": [(j.row.labels.visual, visual_score(j.detection)) for j in judged if j.row.video],
-        "audio": [(j.row.labels.audio, j.detection.voice.p_fake) for j in judged if not j.row.video],
-        "sync": [
-            *((0, sync_score(own)) for _, own, _ in pairs),
-            *((1, sync_score(other)) for _, _, other in pairs),
-        ],
-        "fake": [
-            *((int(j.row.method is not None), j.detection.verdict.p_fake) for j in judged if j.row.video),
-            *((1, other.verdict.p_fake) for _, _, other in pairs),
-        ],
+    detector.config = replace(detector.config, calibration={}, thresholds={})
+    fusion = detector.model.fusion
+    fusion.aspect_scale.fill_(1.0)
+    fusion.aspect_bias.zero_()
+    videos, voices = [row for row in rows if row.video], [row for row in rows if not row.video]
+    judged = judge_rows(detector, videos)
+    pairs = swapped(detector, judged)
+    fitted = {
+        "visual": _fit([(j.row.labels.visual, visual_score(j.detection)) for j in judged]),
+        "audio": _fit([(j.row.labels.audio, j.detection.voice.p_fake) for j in judge_rows(detector, voices)]),
+        "sync": _fit([trial for _, *both in pairs for trial in enumerate(map(sync_score, both))]),
     }
-    calibration, thresholds = {}, {}
-    for aspect, pairs_of_aspect in trials.items():
-        known = [(label, p) for label, p in pairs_of_aspect if label is not None and p is not None]
-        labels, scores = np.array([label for label, _ in known]), np.array([p for _, p in known])
-        logits = np.log(scores / (1 - scores))
-        fit = LogisticRegression(class_weight="balanced").fit(logits[:, None], labels)
-        calibration[aspect] = Calibration(scale=max(float(fit.coef_[0, 0]), 1e-3), bias=float(fit.intercept_[0]))
-        probabilities = np.array([calibration[aspect](float(logit)) for logit in logits])
-        thresholds[aspect] = Threshold(
-            value=max(0.5, math.nextafter(threshold_at_fpr(probabilities[labels == 0], FALSE_POSITIVE_RATE), 1.0)),
-            false_positive_rate=FALSE_POSITIVE_RATE,
-        )
-    return replace(detector.config, calibration=calibration, thresholds=thresholds)
+    aspects = [fitted[name][0] for name in ("visual", "audio", "sync")]
+    fusion.aspect_scale.copy_(torch.tensor([aspect.scale for aspect in aspects]))
+    fusion.aspect_bias.copy_(torch.tensor([aspect.bias for aspect in aspects]))
+
+    judged = judge_rows(detector, videos)
+    fakes: Trials = [(int(j.row.method is not None), j.detection.verdict.p_fake) for j in judged]
+    fakes += [(1, foreign.verdict.p_fake) for _, _, foreign in swapped(detector, judged)]
+    fitted["fake"] = _fit(fakes)
+    return replace(
+        detector.config,
+        calibration={name: calibration for name, (calibration, _) in fitted.items()},
+        thresholds={name: threshold for name, (_, threshold) in fitted.items()},
+    )
+
+
+def _fit(trials: Trials) -> tuple[Calibration, Threshold]:
+    known = [(label, p) for label, p in trials if label is not None and p is not None]
+    labels, scores = np.array([label for label, _ in known]), np.array([p for _, p in known]).clip(1e-9, 1 - 1e-9)
+    logits = np.log(scores / (1 - scores))
+    fit = LogisticRegression(class_weight="balanced").fit(logits[:, None], labels)
+    calibration = Calibration(scale=max(float(fit.coef_[0, 0]), 1e-3), bias=float(fit.intercept_[0]))
+    genuine = [calibration(float(logit)) for logit in logits[labels == 0]]
+    # Above the genuine score itself, and never below even odds: "fake" must at least be the likelier answer.
+    value = max(0.5, math.nextafter(threshold_at_fpr(genuine, FALSE_POSITIVE_RATE), 1.0))
+    return calibration, Threshold(value, FALSE_POSITIVE_RATE)

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from avfake import SAMPLES_PER_FRAME
 from avfake.clips import Clip, extract
-from avfake.detect import Detection, Detector, Piece, best_shift
+from avfake.detect import Detection, Detector, best_shift
 from avfake.evaluation.metrics import auc, cllr, eer, mean_auc, recall_at_fpr
 from avfake.manifest import Row
 from avfake.media import Decoder
@@ -153,17 +153,14 @@ def shift_figure(detector: Detector, genuine: Sequence[Judged]) -> Figure:
     """Share of delayed voices whose estimated offset moved by the delay, within a frame."""
     right = 0
     for one in track(genuine, description="shifting", transient=True):
-        base = _offset(detector, one.talking)
-        for frames in SHIFT_TRIALS:
-            moved = _offset(detector, with_voice(one.talking, delayed(one.voice, frames)))
-            right += abs(moved - base - frames) <= 1
+        embedded = [detector.embed(clip) for clip in one.talking]
+        offset = {}
+        for frames in (0, *SHIFT_TRIALS):
+            clips = with_voice(one.talking, delayed(one.voice, frames))
+            offset[frames] = best_shift(map(detector.examine, clips, embedded))
+        right += sum(abs(offset[frames] - offset[0] - frames) <= 1 for frames in SHIFT_TRIALS)
     total = len(genuine) * len(SHIFT_TRIALS)
     return Figure("sync-shift: share within a frame", right / max(1, total), total, total)
-
-
-def _offset(detector: Detector, clips: Sequence[Clip]) -> int:
-    pieces: list[Piece] = [detector.examine(clip) for clip in clips]
-    return best_shift(pieces)
 
 
 def visual_score(detection: Detection) -> float | None:
@@ -197,7 +194,8 @@ def verdict_figures(videos: Sequence[Judged]) -> list[Figure]:
     scored = [(method, p) for method, p in trials if p is not None]
     labels = [int(method is not None) for method, _ in scored]
     scores = [p for _, p in scored]
-    ratios = [math.log(p / (1 - p)) for p in scores]
+    sure = 1 - 1e-9  # a probability that rounds to 1 would cost infinitely much
+    ratios = [math.log(p / (1 - p)) for p in (min(max(p, 1 - sure), sure) for p in scores)]
     figures = [
         Figure("verdict: AUC", auc(labels, scores), len(scored), len(trials)),
         Figure("verdict: recall at 5 % false alarms", recall_at_fpr(labels, scores, 0.05), len(scored), len(trials)),

@@ -136,6 +136,11 @@ class FusionHead(nn.Module):
         self.voice_asks = CrossAttention(dim, heads)
         self.pool = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, dim), nn.GELU(), nn.Dropout(0.2))
         self.correction = nn.Linear(dim, 1)
+        # Calibration sets these, so that the "or" weighs each aspect by what it is worth on unseen people.
+        self.register_buffer("aspect_scale", torch.ones(3))
+        self.register_buffer("aspect_bias", torch.zeros(3))
+        self.aspect_scale: Tensor
+        self.aspect_bias: Tensor
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
 
@@ -150,6 +155,7 @@ class FusionHead(nn.Module):
         lips = torch.where(has_lips, lips, self.no_lips) + torch.where(both, evidence, 0.0)
         voice = torch.where(has_voice, voice, self.no_voice)
         seen = torch.cat([self.lips_ask(lips, voice).mean(1), self.voice_asks(voice, lips).mean(1)], dim=-1)
+        aspects = self.aspect_scale * aspects + self.aspect_bias
         any_fake = torch.logsumexp(torch.where(present, aspects, -20.0), dim=1)
         return any_fake + self.correction(self.pool(seen)).squeeze(1)
 
