@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
@@ -36,7 +39,7 @@ class _Echo(logging.Handler):
     """Log records on stderr as lines of this program; looks stderr up each time, as progress bars replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(f"avfake: {self.format(record)}", err=True)
+        _tell(self.format(record))
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,22 +84,21 @@ def detect(
     Exit code 0: every file was judged or honestly not judged; 1: some file failed, each is named on stderr;
     2: wrong usage.
     """
-    if out is not None:
-        _check_output(out, paths)
     from rich.console import Console
 
     from avfake.report.terminal import print_detection, print_reminder
 
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
-    with _errors_told():
-        detector = _load(model, device, faces, threads, progress)
     detections, errors = [], []
-    with _opened(out) as lines:
+    with _errors_told(), _opened(out, paths) as lines:
+        detector = _load(model, device, faces, threads, progress)
+        if lines is not None:
+            _empty(lines)
         for number, path in enumerate(paths, 1):
             label = f"{number}/{len(paths)} {path.name}" if len(paths) > 1 else path.name
             result = _judge(detector, path, label, progress)
             if isinstance(result, str):
-                typer.echo(f"avfake: {result}", err=True)
+                _tell(_one_line(result))
                 entry = {"schema": ERROR_SCHEMA, "file": str(path), "error": result}
                 errors.append(entry)
             else:
@@ -156,7 +158,16 @@ def bench(clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video fil
 
 def main() -> None:
     """Run the command line: the entry point ``avfake``."""
-    app()
+    _mend_streams()
+    try:
+        app()
+    except OSError as error:
+        if error.filename is not None:  # a fault of our own: only writing to an open stream names no file
+            raise
+        with suppress(OSError):
+            _tell(f"the results cannot be written ({error.strerror}); free some space or send them elsewhere")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left when it ends
+        sys.exit(1)
 
 
 # ------------------------------------------------------------------------------------------------ steps
@@ -168,8 +179,31 @@ def _errors_told() -> Iterator[None]:
     try:
         yield
     except AvfakeError as error:
-        typer.echo(f"avfake: {error}", err=True)
+        _tell(_one_line(str(error)))
         raise typer.Exit(1) from None
+
+
+def _mend_streams() -> None:
+    """Let a letter that the terminal does not know be shown in another way, and end where nobody can read anything."""
+    for number, stream in ((2, sys.stderr), (1, sys.stdout)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        elif stream is None and number == 2:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # LiteRT's own chatter is sent there and back
+        elif stream is None:
+            _tell("standard output is closed, so nothing can be reported; send it to a file or to /dev/null")
+            sys.exit(1)
+
+
+def _tell(message: str) -> None:
+    """Say something on stderr, whatever the names in it; only newlines stay."""
+    from avfake.report.terminal import shown
+
+    typer.echo("avfake: " + "\n".join(shown(line) for line in message.split("\n")), err=True)
+
+
+def _one_line(message: str) -> str:
+    return message.replace("\n", "?")
 
 
 def _load(
@@ -203,8 +237,9 @@ def _judge(detector: Detector, path: Path, label: str, progress: Console) -> Det
     except AvfakeError as error:
         return str(error) if str(path) in str(error) else f"{path}: {error}"
     except Exception as error:  # hours of other files may hang on this run; the traceback is shown, the exit code is 1
-        log.exception("%s: an error inside avfake", path)
-        return f"{path}: avfake itself failed ({type(error).__name__}: {error}); please report it with the lines above"
+        log.exception("%s: an error inside avfake", _one_line(str(path)))
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{path}: avfake itself failed ({reason}); please report it with the lines above"
 
 
 @contextmanager
@@ -232,7 +267,8 @@ def _shown(progress: Console, path: Path, label: str) -> Iterator[Callable[[floa
 
 def _check_output(out: Path, paths: list[Path]) -> None:
     """Refuse to overwrite what is surely not a list of results: an input, or a file that holds something else."""
-    if any(out.resolve() == path.resolve() for path in paths):
+    target = os.path.realpath(out)
+    if any(target == os.path.realpath(path) for path in paths):
         raise typer.BadParameter(f"{out} is one of the files to judge; name another file", param_hint="--out")
     if out.is_file():
         with out.open("rb") as file:
@@ -244,22 +280,40 @@ def _check_output(out: Path, paths: list[Path]) -> None:
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO | None]:
+def _opened(out: Path | None, paths: list[Path]) -> Iterator[TextIO | None]:
+    """Open the list of results, which keeps what it holds until it is emptied: the model may not load."""
     if out is None:
         yield None
         return
     try:
-        file = out.open("w", encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{out} cannot be written ({error.strerror})", param_hint="--out") from None
+        _check_output(out, paths)
+        file = out.open("a", encoding="utf-8")
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise typer.BadParameter(
+            f"{out} cannot be written ({reason}); name a file you can write", param_hint="--out"
+        ) from None
     with file:
         yield file
 
 
+def _empty(lines: TextIO) -> None:
+    # A pipe or a device cannot be emptied, and need not be.
+    with suppress(OSError):
+        lines.truncate(0)
+
+
 def _write(lines: TextIO, entry: dict[str, Any]) -> None:
     """Write one line at once, so that a run which is killed has lost nothing."""
-    lines.write(_json(entry) + "\n")
-    lines.flush()
+    try:
+        lines.write(_json(entry) + "\n")
+        lines.flush()
+    except OSError as error:
+        with suppress(OSError):  # closing writes once more
+            lines.close()
+        raise AvfakeError(
+            f"{lines.name}: it cannot be written ({error.strerror}); free some space or name another file"
+        ) from None
 
 
 def _json(value: dict[str, Any], indent: int | None = None) -> str:

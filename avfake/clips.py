@@ -353,13 +353,15 @@ def decode_clip(data: bytes, name: str = "clip") -> Clip:
             attached = [stream.data for stream in container.streams.attachments if stream.name == _ATTACHMENT]
             if not attached:
                 raise ClipError(
-                    f"{name} is not a clip made by avfake (it holds no {_ATTACHMENT}): make one with avfake prepare."
+                    f"{name} is not a clip made by avfake (it holds no {_ATTACHMENT}); "
+                    "delete the folder of prepared clips and let it be made again."
                 )
             header = json.loads(attached[0])
             if header["preprocessing"] != PREPROCESSING:
                 raise ClipError(
                     f"{name} was made by preprocessing version {header['preprocessing']}, "
-                    f"and this avfake reads version {PREPROCESSING}: prepare it again."
+                    f"and this avfake reads version {PREPROCESSING}; "
+                    "delete the folder of prepared clips and let it be made again."
                 )
             lips, audio = _decode_streams(container)
         return Clip(
@@ -372,7 +374,7 @@ def decode_clip(data: bytes, name: str = "clip") -> Clip:
             source=header["source"],
         )
     except (av.FFmpegError, cv2.error, ValueError, KeyError, TypeError) as error:
-        raise ClipError(f"{name} is not a whole clip ({error}): prepare it again.") from error
+        raise ClipError(f"{name} is not a whole clip ({error}); delete it and let it be made again.") from error
 
 
 def _decode_streams(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from avfake import AvfakeError
 from avfake.models.fusion import ModelConfig
@@ -77,6 +78,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         config = OmegaConf.to_object(merged)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist; the configurations that come with avfake are in configs/") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}, or a key=value pair, is not valid YAML ({reason}); correct it") from error
+    except TypeError as error:
+        raise ConfigError(f"{path} holds a list, not keys and values; see the examples in configs/") from error
     except OmegaConfBaseException as error:
         key = f" at {error.full_key!r}" if error.full_key else ""
         raise ConfigError(f"{path} does not fit{key}: {str(error).splitlines()[0]}") from error

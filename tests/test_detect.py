@@ -210,3 +210,67 @@ def test_overlapping_windows_become_one_segment() -> None:
     joined = _merged([(0, 100, 0.8), (50, 150, 0.6), (300, 400, 0.9)])
     assert [(s.start_s, s.end_s) for s in joined] == [(0.0, 6.0), (12.0, 16.0)]
     assert joined[0].p_fake == pytest.approx(0.7)
+
+
+def test_scattered_speech_is_too_short_for_sync(detector: Detector) -> None:
+    windows = tuple(WindowScore(at, at + 100, 14, fake=5.0, sync=5.0) for at in range(0, 401, 50))
+    speech = np.arange(500) % 50 < 7
+    sparse = piece(500, speech=speech, windows=windows, opening=np.tile(piece().opening, 5))
+    (track,) = detector.judge("x", [sparse]).tracks
+    assert track.sync.reason == "too_short"
+    assert track.p_fake == track.visual.p_fake
+
+
+def test_a_fake_voice_off_screen_is_not_hidden_by_a_genuine_speaker(detector: Detector) -> None:
+    narrator = piece(400, track=None, start=100, audio=np.full(400, 3.0, np.float32))
+    found = detector.judge("x", [piece(), narrator])
+    assert found.verdict.label == "fake"
+    assert "the voice sounds synthetic or converted" in found.verdict.because
+
+
+def test_a_voice_over_that_sounds_synthetic_is_told_of_the_voice_not_of_the_face(detector: Detector) -> None:
+    still = piece(opening=np.full(100, 0.05, np.float32), audio=np.full(100, 3.0, np.float32))
+    found = detector.judge("x", [still])
+    assert found.tracks[0].sync.reason == found.tracks[0].audio.reason == "voice_over"
+    assert found.voice.status == "fake"
+    assert found.verdict.because == ("the voice sounds synthetic or converted",)
+
+
+def test_findings_that_the_verdict_overrules_make_it_unsure(detector: Detector) -> None:
+    doubtful = piece(visual=np.full(100, 2.0, np.float32), windows=(WindowScore(0, 100, 100, fake=-4.0, sync=-2.0),))
+    verdict = detector.judge("x", [doubtful]).verdict
+    assert (verdict.label, verdict.sure) == ("genuine", "low")
+    assert any("stays below the threshold" in sentence for sentence in verdict.because)
+
+
+def test_each_candidate_is_held_against_the_threshold_of_its_own_aspect(detector: Detector) -> None:
+    plain = detector.config
+    try:
+        detector.config = replace(plain, thresholds={"visual": Threshold(0.8, 0.05), "fake": Threshold(0.5, 0.05)})
+        silent = piece(speech=np.zeros(100, np.bool_), visual=np.full(100, 1.0, np.float32))  # P(fake) 0.73
+        found = detector.judge("x", [silent], has_audio=False)
+        assert found.tracks[0].visual.status == found.verdict.label == "genuine"
+    finally:
+        detector.config = plain
+
+
+def test_many_cuts_do_not_add_up_to_a_fake(detector: Detector) -> None:
+    logits = np.random.default_rng(0).normal(-2, 1.2, 60)
+    shots = [
+        piece(track=n, start=100 * n, windows=(WindowScore(100 * n, 100 * n + 100, 100, fake=float(x), sync=-2.0),))
+        for n, x in enumerate(logits)
+    ]
+    assert (1 / (1 + np.exp(-logits)) > 0.5).any()
+    assert detector.judge("x", shots).verdict.label == "genuine"
+
+
+def test_a_face_too_small_is_said_where_only_the_voice_was_judged(detector: Detector) -> None:
+    verdict = detector.judge("x", [piece(face_px=10.0)]).verdict
+    assert verdict.because == ("no face could be judged, so only the voice was",)
+
+
+def test_shifts_that_few_frames_support_are_no_peaks() -> None:
+    curve, weight = np.zeros(SHIFTS), np.full(SHIFTS, 50.0)
+    curve[MAX_SHIFT + 2] = 25.0
+    weight[-1], curve[-1] = 5.0, 4.5
+    assert best_shift([piece(curve=curve, weight=weight)]) == 2

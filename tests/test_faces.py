@@ -131,6 +131,31 @@ def test_store_says_what_was_tried_and_the_cure(
 
 # -------------------------------------------------------------------------------------------------- crop geometry
 
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_store_says_what_cannot_be_read(
+    shelf: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "face_landmark.tflite").write_bytes(shelf["face_landmark"])
+    monkeypatch.setattr(Path, "read_bytes" if what == "file" else "is_file", denied)
+    with pytest.raises(FaceError, match=r"face_landmark\.tflite cannot be read .*AVFAKE_CACHE") as caught:
+        store.fetch("face_landmark")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_store_fetches_nothing_that_it_cannot_keep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("AVFAKE_CACHE", str(tmp_path / "taken"))
+    monkeypatch.setattr(store, "download", lambda *_: pytest.fail("fetched all the same"))
+    with pytest.raises(FaceError, match=r"cannot be kept in .*taken.* set AVFAKE_CACHE to a folder you can write"):
+        store.fetch("face_landmark")
+
+
 numbers = st.floats(-1000, 1000)
 
 
@@ -552,6 +577,17 @@ def test_detector_finds_small_faces_and_several(mesh: Backend, portrait: np.ndar
     assert len(found) == 3
     for y, x in corners:
         assert min(math.dist((r.x, r.y), (x % 500 + 104, y + 98)) for r, _ in found) < 20
+
+
+@pytest.mark.parametrize(("size", "most"), [((4096, 16), 1), ((16, 4096), 1), ((4096, 48), 90), ((48, 4096), 90)])
+def test_a_strip_takes_few_looks(
+    mesh: Backend, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int
+) -> None:
+    looks = []
+    sample = Frame.sample
+    monkeypatch.setattr(Frame, "sample", lambda frame, *args: looks.append(1) or sample(frame, *args))
+    assert mesh.detect(frame_of(np.full((*size, 3), 128, np.uint8))) == []
+    assert len(looks) <= most
 
 
 def test_detector_finds_nothing_where_nobody_is(mesh: Backend) -> None:

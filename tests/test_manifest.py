@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avfake import corpora
 from avfake.corpora import CorpusError
+from avfake.corpora.shared import rows as shared_rows
 from avfake.manifest import Labels, ManifestError, Row, Segments, read, write
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
@@ -205,7 +205,7 @@ def shared(root: Path, video: list[dict[str, str]], audio: list[dict[str, str]])
 
 def test_shared_rows_in_full(tmp_path: Path) -> None:
     root = shared(tmp_path, [VIDEO], [AUDIO])
-    assert list(corpora.rows("shared", root)) == [
+    assert list(shared_rows(root)) == [
         Row(
             id="v1",
             video=str(root / "video/v1.mp4"),
@@ -251,7 +251,7 @@ def test_labels_follow_the_kind(
     tmp_path: Path, kind: str, notes: str, labels: tuple[int | None, int | None, int | None]
 ) -> None:
     line = VIDEO | {"fake_kind": kind, "label": "0" if kind == "none" else "1", "notes": notes}
-    (row,) = corpora.rows("shared", shared(tmp_path, [line], []))
+    (row,) = shared_rows(shared(tmp_path, [line], []))
     assert row.labels == Labels(*labels)
     assert row.method == (None if kind == "none" else f"{kind}:Wav2Lip")
 
@@ -263,7 +263,7 @@ def test_the_original_is_the_only_genuine_one_of_a_pair(tmp_path: Path) -> None:
 
     lines = [line("f1", "1", "p"), line("g1", "0", "p"), line("f2", "1", "q"), line("f3", "1", "")]
     lines += [line("g2", "0", "q"), line("g3", "0", "q"), line("g4", "0", "")]
-    originals = {row.id: row.original for row in corpora.rows("shared", shared(tmp_path, [], lines))}
+    originals = {row.id: row.original for row in shared_rows(shared(tmp_path, [], lines))}
     assert originals == {"f1": "g1", "f2": None, "f3": None} | dict.fromkeys(["g1", "g2", "g3", "g4"])
 
 
@@ -279,7 +279,7 @@ def test_the_original_is_the_only_genuine_one_of_a_pair(tmp_path: Path) -> None:
 def test_wrong_values_are_told(tmp_path: Path, change: dict[str, str], told: str) -> None:
     root = shared(tmp_path, [VIDEO, VIDEO | change], [])
     with pytest.raises(CorpusError) as error:
-        list(corpora.rows("shared", root))
+        list(shared_rows(root))
     assert told in str(error.value)
     assert f"{root / 'video.csv'}, line 3" in str(error.value)
 
@@ -287,25 +287,23 @@ def test_wrong_values_are_told(tmp_path: Path, change: dict[str, str], told: str
 def test_a_wrong_root_is_told(tmp_path: Path) -> None:
     (tmp_path / "video").mkdir()
     with pytest.raises(CorpusError, match=r"expected ROOT/video.csv.*found no video.csv, audio.csv, audio\."):
-        corpora.rows("shared", tmp_path)
-    with pytest.raises(CorpusError, match="choose one of shared"):
-        corpora.rows("nosuch", tmp_path)
+        shared_rows(tmp_path)
 
 
 def test_missing_columns_and_short_lines_are_told(tmp_path: Path) -> None:
     root = shared(tmp_path, [], [])
     (root / "video.csv").write_text("file,split\nvideo/v1.mp4,train\n")
     with pytest.raises(CorpusError, match="lacks the columns label, fake_kind"):
-        list(corpora.rows("shared", root))
+        list(shared_rows(root))
     (root / "video.csv").write_text(",".join(VIDEO) + "\nvideo/v1.mp4,train\n")
     with pytest.raises(CorpusError, match="line 2: it has not as many values"):
-        list(corpora.rows("shared", root))
+        list(shared_rows(root))
 
 
 @pytest.mark.corpus
 @pytest.mark.skipif(not (CORPUS / "video.csv").exists(), reason="the shared corpus is not beside the checkout")
 def test_the_real_shared_corpus(tmp_path: Path) -> None:
-    count = write(corpora.rows("shared", CORPUS), tmp_path / "m.jsonl")
+    count = write(shared_rows(CORPUS), tmp_path / "m.jsonl")
     found = list(read(tmp_path / "m.jsonl"))
     assert count == len(found) > 6000
     assert all(Path(row.video or row.audio or "").exists() for row in found)

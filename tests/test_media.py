@@ -612,6 +612,30 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
             Decoder(path)
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, linked: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        link = tmp_path / f"{path.name}.mp4"
+        link.symlink_to(path)
+        with pytest.raises(MediaError, match=r"a pipe or device, not a file; save it to a file first\.$"):
+            Decoder(link if linked else path)
+
+
+@pytest.mark.parametrize("size", [(4096, 16), (16, 4096), (4097, 2), (3, 1025)])
+@pytest.mark.parametrize("pixels", ["yuv420p", "rgb24"])
+def test_strips_can_be_sampled_as_a_whole(size: tuple[int, int], pixels: str) -> None:
+    width, height = size
+    picture = av.VideoFrame.from_ndarray(np.full((height, width, 3), 200, np.uint8), format="rgb24")
+    frame = Frame(picture.reformat(format=pixels), 0.0)
+    scale = max(size) / 128
+    whole = np.array([[scale, 0, (width - 128 * scale) / 2], [0, scale, (height - 128 * scale) / 2]])
+    sampled = frame.sample(whole, (128, 128))
+    assert sampled.shape == (128, 128, 3)
+    assert np.abs(sampled.astype(int) - 200).max() <= 3
+    assert frame.thumbnail().shape == (18, 32)
+
+
 def test_names_that_look_like_addresses(tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("clip:1.mp4", "concat:a|b.mp4", "100%03d.mp4", "ä ö.mp4"):

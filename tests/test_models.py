@@ -8,6 +8,7 @@ import torch
 import torchaudio
 from omegaconf import OmegaConf
 
+from avfake.config import ConfigError, load_config
 from avfake.models import (
     INVALID,
     MAX_SHIFT,
@@ -163,6 +164,59 @@ def test_a_broken_checkpoint_gives_one_sentence(tmp_path: Path, mini: AVFakeMode
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path)
     assert broken in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "content"),
+    [
+        ("config.yaml", "model: [unclosed"),
+        ("config.yaml", "a: b: c"),
+        ("config.yaml", "{model: {audio: {frontend: nosuch}}, preprocessing: 1}"),
+        ("config.yaml", "{model: {visual: {backbone: nosuch}}, preprocessing: 1}"),
+        ("config.yaml", "{model: {dim: -1}, preprocessing: 1}"),
+        ("config.yaml", "- 1"),
+        ("config.yaml", ""),
+        ("config.yaml", None),
+        ("model.safetensors", None),
+    ],
+)
+def test_a_checkpoint_that_makes_no_sense_gives_one_sentence(
+    tmp_path: Path, mini: AVFakeModel, broken: str, content: str | None
+) -> None:
+    save_checkpoint(tmp_path, mini, CheckpointConfig(config_of("mini"), preprocessing=1))
+    (tmp_path / broken).unlink()
+    if content is None:
+        (tmp_path / broken).mkdir()
+    else:
+        (tmp_path / broken).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path)
+    assert str(tmp_path / broken) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "n" * 5000])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="there is no model named"):
+        load_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides"),
+    [(None, ()), ("model: [", ()), ("a: b: c", ()), ("- 1", ()), ("\udcff", ()), ("", ["lips.steps=["])],
+)
+def test_a_configuration_that_cannot_be_read_gives_one_sentence(
+    tmp_path: Path, content: str | None, overrides: tuple[str, ...]
+) -> None:
+    path = tmp_path / "mini.yaml"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content, errors="surrogateescape")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

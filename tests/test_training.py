@@ -13,8 +13,9 @@ from avfake.config import ConfigError, load_config
 from avfake.manifest import Labels, Row
 from avfake.models import MAX_SHIFT, SHIFTS, AVFakeModel, load_checkpoint
 from avfake.models.fusion import SyncHead
-from avfake.training import loop
+from avfake.training import TrainingError, data, loop
 from avfake.training.augment import MIRROR, augment_lips, augment_voice
+from avfake.training.check import Samples, check
 from avfake.training.data import MAX_JITTER, Sample, VideoSampler, VoiceSampler, window_batch
 from avfake.training.losses import known_bce, losses, pair_curves, sync_contrast
 
@@ -149,6 +150,69 @@ def test_samplers_balance_labels_and_pair_sources() -> None:
     assert sum(s.row.labels.audio == 0 for s in drawn) == 50
 
 
+def test_draws_end_where_few_clips_are_long_enough() -> None:
+    videos = [sample("long", frames=96), *(sample(f"short{i}", visual=1) for i in range(9))]
+    drawn = VideoSampler(videos).draw(20, 96, np.random.default_rng(0))
+    assert {s.row.id for s in drawn} == {"long"}
+
+
+def corpus() -> tuple[Samples, Samples]:
+    """The least that can be trained on: what trains, what is held out."""
+    voices = [sample("v", lips=False), sample("w", lips=False, audio=1)]
+    train = [sample("a", frames=96), sample("b", frames=96, visual=1)]
+    return (train, voices), ([sample("c"), sample("d", visual=1)], voices)
+
+
+def test_the_least_corpus_can_be_trained_on() -> None:
+    check(*corpus(), 96, "corpus")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "left", "told"),
+    [
+        (0, 0, [sample("a", frames=96), sample("b", visual=1)], "fake training videos of 96 frames or more"),
+        (0, 1, [sample("v", lips=False), sample("w", lips=False, audio=None)], "fake training voices"),
+        (1, 0, [sample("c"), sample("c", visual=1)], "synchronised videos of two people"),
+        (1, 0, [], "fake videos of people that are held out"),
+        (1, 1, [], "dev split"),
+    ],
+)
+def test_what_a_corpus_lacks_is_told_in_one_sentence(part: int, kind: int, left: list[Sample], told: str) -> None:
+    sets = [list(one) for one in corpus()]
+    sets[part][kind] = left
+    with pytest.raises(TrainingError, match=f"^The corpus at here cannot be trained on: add .*{told}.*\\.$"):
+        check((sets[0][0], sets[0][1]), (sets[1][0], sets[1][1]), 96, "here")
+
+
+def test_a_loss_that_is_not_finite_names_the_rate_to_lower() -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    with pytest.raises(TrainingError, match=r"lower lips\.rate\.$"):
+        loop.update(torch.optim.SGD([weight]), weight.sum() * torch.nan, [weight], "lips")
+    assert weight.grad is None
+
+
+def test_clips_of_an_interrupted_run_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = sample("x", lips=False).clip
+    monkeypatch.setattr(data, "load_backend", lambda name: None)
+    monkeypatch.setattr(data, "Decoder", lambda path: None)
+    monkeypatch.setattr(data, "extract", lambda decoder, backend: [made])
+    monkeypatch.setattr(data, "write_clip", lambda clip, path: path.touch())
+    monkeypatch.setattr(data, "read_clip", lambda path: made)
+    for name in ("a.b", "a.c"):
+        (tmp_path / f"{name}.partial").mkdir()
+        (tmp_path / f"{name}.partial" / "007.mkv").touch()
+    rows = [sample(name, lips=False).row for name in ("a.b", "a.c")]
+    assert [s.row.id for s in data.prepare(rows, tmp_path)] == ["a.b", "a.c"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.mkv")) == ["a.b/000.mkv", "a.c/000.mkv"]
+
+
+@pytest.mark.parametrize("name", ["mini", "base", "large"])
+def test_no_configuration_overwrites_the_model_of_another(name: str) -> None:
+    config = load_config(MINI.with_name(f"{name}.yaml"))
+    assert config.out == f"runs/{name}"
+    assert config.model.name == name
+
+
 def test_a_run_writes_a_checkpoint_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def both(name: str, **options: object) -> list[Sample]:
         # An identity that is held out, and one that is not.
@@ -165,7 +229,9 @@ def test_a_run_writes_a_checkpoint_that_loads(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(loop, "prepare", lambda rows, cache: made)
     options = ["lips.steps=2", "lips.batch=2", "heads.steps=2", "heads.batch=4", f"out={tmp_path / 'run'}"]
     folder = loop.train(load_config(MINI, options))
-    assert load_checkpoint(folder).config.model.name == "mini"
+    written = load_checkpoint(folder).config
+    assert written.model.name == "mini"
+    assert written.corpora == ["shared corpus v1, train"]
 
 
 @pytest.mark.parametrize(

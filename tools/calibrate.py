@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from avfake import AvfakeError
 from avfake.corpora import shared
 from avfake.detect import Detector
 from avfake.evaluation.calibration import calibrate
@@ -29,4 +31,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except AvfakeError as error:
+        sys.exit(str(error))

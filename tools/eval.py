@@ -5,27 +5,40 @@ Prints one line per figure: its value and, beside it, on how many of the trials 
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
+from avfake import AvfakeError
 from avfake.corpora import shared
 from avfake.detect import Detector
 from avfake.evaluation.shared_corpus import protocols
+from avfake.models import load_checkpoint, save_checkpoint
 
 
 def main(
     model: Annotated[str, typer.Option(help="embedded model, checkpoint folder or hf:org/name")] = "mini",
     corpus: Annotated[Path, typer.Option(help="root of the shared corpus")] = Path("../shared/corpus"),
-    split: Annotated[str, typer.Option(help="dev or test")] = "test",
+    split: Annotated[Literal["dev", "test"], typer.Option(help="which rows")] = "test",
+    save: Annotated[bool, typer.Option("--save", help="write the figures into the checkpoint folder")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
 ) -> None:
     """Print the figures of the shared corpus' protocols."""
     rows = [row for row in shared.rows(corpus) if row.split == split]
-    for figure in protocols(Detector.from_pretrained(model, threads=threads), rows):
+    figures = protocols(Detector.from_pretrained(model, threads=threads), rows)
+    for figure in figures:
         print(f"{figure.name:<45} {figure.value:7.3f}   judged {figure.judged} of {figure.total}")
+    if save:
+        checkpoint = load_checkpoint(model)
+        metrics: dict[str, Any] = {split: {figure.name: round(figure.value, 4) for figure in figures}}
+        save_checkpoint(Path(model), checkpoint.model, replace(checkpoint.config, metrics=metrics))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except AvfakeError as error:
+        sys.exit(str(error))

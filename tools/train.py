@@ -1,4 +1,4 @@
-"""Train a model: ``python tools/train.py configs/mini.yaml data.root=../shared/corpus out=runs/mini``."""
+"""Train a model: ``python tools/train.py configs/mini.yaml data.root=../shared/corpus``."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from avfake.detect import Detector
 from avfake.evaluation.metrics import threshold_at_fpr
-from avfake.evaluation.shared_corpus import judge_rows, swapped, sync_score, visual_score
+from avfake.evaluation.shared_corpus import judge_rows, speaker_score, swapped, sync_score, visual_score
 from avfake.manifest import Row
 from avfake.models.pretrained import Calibration, CheckpointConfig, Threshold
 
@@ -46,8 +46,8 @@ def calibrate(detector: Detector, rows: Sequence[Row]) -> CheckpointConfig:
     fusion.aspect_bias.copy_(torch.tensor([aspect.bias for aspect in aspects]))
 
     judged = judge_rows(detector, videos)
-    fakes: Trials = [(int(j.row.method is not None), j.detection.verdict.p_fake) for j in judged]
-    fakes += [(1, foreign.verdict.p_fake) for _, _, foreign in swapped(detector, judged)]
+    fakes: Trials = [(int(j.row.method is not None), speaker_score(j.detection)) for j in judged]
+    fakes += [(1, speaker_score(foreign)) for _, _, foreign in swapped(detector, judged)]
     fitted["fake"] = _fit(fakes)
     return replace(
         detector.config,

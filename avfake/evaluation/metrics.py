@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,15 +37,20 @@ def eer(labels: ArrayLike, scores: ArrayLike) -> float:
 def cllr(labels: ArrayLike, log_likelihood_ratios: ArrayLike) -> float:
     """Cost of log-likelihood ratios in bits (Bruemmer 2006; asvspoof5 ``calculate_CLLR``).
 
-    0 is perfect, 1 says nothing, more misleads. The ratios are natural logarithms of p(x | fake) / p(x | genuine).
+    0 is perfect, 1 says nothing, more misleads, NaN unless both labels occur. The ratios are natural
+    logarithms of p(x | fake) / p(x | genuine).
     """
     genuine, fake = _split(labels, np.asarray(log_likelihood_ratios, np.float64))
+    if not len(genuine) or not len(fake):
+        return float("nan")
     return float((np.logaddexp(0, -fake).mean() + np.logaddexp(0, genuine).mean()) / (2 * np.log(2)))
 
 
 def recall_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float) -> float:
-    """Share of fakes above the lowest threshold that at most ``fpr`` of the genuine exceed."""
+    """Share of fakes above the lowest threshold that at most ``fpr`` of the genuine exceed; NaN without both labels."""
     genuine, fake = _split(labels, np.asarray(scores, np.float64))
+    if not len(genuine) or not len(fake):
+        return float("nan")
     return float((fake > threshold_at_fpr(genuine, fpr)).mean())
 
 
@@ -60,7 +65,7 @@ def _split(labels: ArrayLike, scores: NDArray[np.float64]) -> tuple[NDArray[np.f
     return scores[~fake], scores[fake]
 
 
-def mean_auc(groups: Sequence[tuple[ArrayLike, ArrayLike]]) -> float:
+def mean_auc(groups: Iterable[tuple[ArrayLike, ArrayLike]]) -> float:
     """Mean AUC over the groups (labels, scores) that have both labels."""
     values = [auc(labels, scores) for labels, scores in groups]
     return float(np.nanmean(values)) if not np.all(np.isnan(values)) else float("nan")

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from rich.progress import track
 
-from avfake import SAMPLES_PER_FRAME
+from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.clips import Clip, extract
 from avfake.detect import Detection, Detector, best_shift
 from avfake.evaluation.metrics import auc, cllr, eer, mean_auc, recall_at_fpr
@@ -26,11 +26,15 @@ SHIFT_TRIALS = (-14, -12, -10, -8, -6, -4, -2, 2, 4, 6, 8, 10, 12, 14)  # frames
 
 @dataclass(frozen=True)
 class Judged:
-    """A row with the detector's answer; of a genuine video also the clips of its longest face track."""
+    """A row with the detector's answer; of a synchronised video also the clips of its longest face track.
+
+    ``spoken_s`` is how long that face is in view while somebody speaks.
+    """
 
     row: Row
     detection: Detection
     talking: tuple[Clip, ...] = ()
+    spoken_s: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -59,10 +63,15 @@ def judge_rows(detector: Detector, rows: Iterable[Row]) -> list[Judged]:
     for row in track(list(rows), description="judging", transient=True):
         decoder = Decoder(row.video or row.audio or "", threads=detector.threads)
         clips = list(extract(decoder, detector.backend if decoder.info.video else None))
-        detection = detector.judge(
-            row.id, [detector.examine(clip) for clip in clips], has_audio=decoder.info.audio is not None
+        pieces = [detector.examine(clip) for clip in clips]
+        detection = detector.judge(row.id, pieces, has_audio=decoder.info.audio is not None)
+        talking = _talking(clips) if row.labels.sync == 0 else ()
+        spoken = sum(
+            int((piece.speech & piece.face_ok).sum())
+            for clip, piece in zip(clips, pieces, strict=True)
+            if any(clip is part for part in talking)
         )
-        judged.append(Judged(row, detection, _talking(clips) if row.labels.sync == 0 else ()))
+        judged.append(Judged(row, detection, talking, spoken / FPS))
     return judged
 
 
@@ -91,15 +100,15 @@ def delayed(voice: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
 
 def swapped(detector: Detector, judged: Sequence[Judged]) -> list[tuple[Judged, Detection, Detection]]:
     """Genuine talking faces of 2 s and more, judged with their own voice and with that of the next other person."""
-    genuine = sorted((j for j in judged if j.row.method is None and j.seconds >= 2), key=lambda j: j.row.video or "")
+    genuine = sorted((j for j in judged if j.row.method is None and j.spoken_s >= 2), key=lambda j: str(j.row.video))
     out = []
     for number, one in enumerate(genuine):
         others = [o for o in genuine[number + 1 :] + genuine[:number] if o.row.identity != one.row.identity]
-        own = detector.judge(one.row.id, [detector.examine(clip) for clip in one.talking])
-        if not own.speech or not others:
-            continue
-        foreign = with_voice(one.talking, others[0].voice)
-        out.append((one, own, detector.judge(one.row.id, [detector.examine(clip) for clip in foreign])))
+        if others:
+            embedded = [detector.embed(clip) for clip in one.talking]
+            voices = (one.talking, with_voice(one.talking, others[0].voice))
+            own, foreign = (detector.judge(one.row.id, map(detector.examine, clips, embedded)) for clips in voices)
+            out.append((one, own, foreign))
     return out
 
 
@@ -111,7 +120,7 @@ def protocols(detector: Detector, rows: Sequence[Row]) -> list[Figure]:
     return [
         *speech_figures(voices),
         *swap_figures(pairs),
-        shift_figure(detector, [one for one, _, _ in pairs]),
+        shift_figure(detector, [(one, own) for one, own, _ in pairs]),
         *visual_figures(videos),
         *verdict_figures(videos),
     ]
@@ -122,13 +131,14 @@ def speech_figures(voices: Sequence[Judged]) -> list[Figure]:
     known = [(j.row, j.detection.voice.p_fake) for j in voices if j.row.labels.audio is not None]
     scored = [(row.corpus, int(row.labels.audio == 1), p) for row, p in known if p is not None]
     labels, scores = [label for _, label, _ in scored], [p for _, _, p in scored]
-    sources: list[tuple[ArrayLike, ArrayLike]] = [
+    sources: list[tuple[list[int], list[float]]] = [
         ([label for c, label, _ in scored if c == corpus], [p for c, _, p in scored if c == corpus])
         for corpus in sorted({c for c, _, _ in scored})
     ]
+    paired = [labels for labels, _ in sources if len(set(labels)) == 2]
     return [
         Figure("speech: pooled EER", eer(labels, scores), len(scored), len(known)),
-        Figure("speech: mean AUC per source", mean_auc(sources), len(scored), len(known)),
+        Figure(f"speech: mean AUC over {len(paired)} sources", mean_auc(sources), len(scored), len(known)),
     ]
 
 
@@ -149,18 +159,26 @@ def sync_score(detection: Detection) -> float | None:
     return detection.tracks[0].sync.p_fake if detection.tracks else None
 
 
-def shift_figure(detector: Detector, genuine: Sequence[Judged]) -> Figure:
+def shift_figure(detector: Detector, genuine: Sequence[tuple[Judged, Detection]]) -> Figure:
     """Share of delayed voices whose estimated offset moved by the delay, within a frame."""
+    judged = [one for one, own in genuine if sync_score(own) is not None]
     right = 0
-    for one in track(genuine, description="shifting", transient=True):
+    for one in track(judged, description="shifting", transient=True):
         embedded = [detector.embed(clip) for clip in one.talking]
         offset = {}
         for frames in (0, *SHIFT_TRIALS):
             clips = with_voice(one.talking, delayed(one.voice, frames))
             offset[frames] = best_shift(map(detector.examine, clips, embedded))
         right += sum(abs(offset[frames] - offset[0] - frames) <= 1 for frames in SHIFT_TRIALS)
-    total = len(genuine) * len(SHIFT_TRIALS)
-    return Figure("sync-shift: share within a frame", right / max(1, total), total, total)
+    trials = len(SHIFT_TRIALS)
+    value = right / (trials * len(judged)) if judged else math.nan
+    return Figure("sync-shift: share within a frame", value, trials * len(judged), trials * len(genuine))
+
+
+def speaker_score(detection: Detection) -> float | None:
+    """Fused P(fake) of the longest face that speaks."""
+    speakers = [t for t in detection.tracks if t.speaker]
+    return max(speakers, key=lambda t: t.end_s - t.start_s).p_fake if speakers else None
 
 
 def visual_score(detection: Detection) -> float | None:
@@ -185,7 +203,8 @@ def visual_figures(videos: Sequence[Judged]) -> list[Figure]:
         value = auc([0] * len(known) + [1] * len(scores), known + scores)
         figures.append(Figure(f"visual: AUC, {method}", value, len(known) + len(scores), len(genuine) + len(fakes)))
     mean = float(np.mean([figure.value for figure in figures])) if figures else math.nan
-    return [*figures, Figure("visual: mean AUC over methods", mean, len(figures), len(figures))]
+    name = f"visual: mean AUC over {len(figures)} methods"
+    return [*figures, Figure(name, mean, sum(f.judged for f in figures), sum(f.total for f in figures))]
 
 
 def verdict_figures(videos: Sequence[Judged]) -> list[Figure]:

@@ -36,6 +36,8 @@ _FOREHEAD = 0.22
 _LONG = 1.2  # sides of a picture that the whole view serves well enough
 _TILE_OVERLAP = 0.2
 _FINE_TILES = 2.2  # of the finer grid, along the shorter side
+_MIN_SHORT = 40  # a picture whose shorter side has fewer pixels cannot hold a face that is large enough to judge
+_MIN_TILE = 1 / 16  # of the longer side, so that the longest strip of a picture takes 60 tiles at most
 
 # The mesh vertices that lie where the 68 iBUG points are annotated, in iBUG order.
 # fmt: off
@@ -63,9 +65,11 @@ class BlazeFace:
         The whole picture and the square tiles along its longer side are looked at; where they show nothing, a finer
         grid finds faces down to about 1/12 of the picture's height.
         """
-        short = min(frame.width, frame.height)
+        short, long = sorted((frame.width, frame.height))
         coarse = [_whole(frame)]
-        if max(frame.width, frame.height) > _LONG * short:
+        if short < _MIN_SHORT:
+            return self._search(frame, coarse)
+        if long > _LONG * short:
             coarse += _tiles(frame, short)
         return self._search(frame, coarse) or self._search(frame, _tiles(frame, short / _FINE_TILES))
 
@@ -167,7 +171,8 @@ def _whole(frame: Frame) -> Region:
 
 
 def _tiles(frame: Frame, side: float) -> list[Region]:
-    """Return overlapping squares of this side that cover the picture."""
+    """Return overlapping squares of this side, or of a larger one if they were too many, that cover the picture."""
+    side = max(side, _MIN_TILE * max(frame.width, frame.height))
 
     def centres(length: int) -> list[float]:
         count = 1 + math.ceil(max(0.0, length - side) / (side * (1 - _TILE_OVERLAP)))

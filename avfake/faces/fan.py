@@ -58,7 +58,7 @@ class Fan:
         if find_spec("face_alignment") is None:
             raise FaceError(
                 "The face backend face_alignment is not installed: run pip install 'avfake[fan]', or use the "
-                "backend facemesh."
+                "backend facemesh (--faces facemesh)."
             )
         _provide_weights()
         from face_alignment import FaceAlignment, LandmarksType
@@ -109,6 +109,5 @@ def _provide_weights() -> None:
     except (OSError, ValueError) as error:
         raise FaceError(
             f"The face backend face_alignment lacks its weights {_FILE} (96 MB), and {_URL} failed ({error}): "
-            f"put the file into {path.parent}, or use the backend facemesh (--faces facemesh, or faces.backend: "
-            "facemesh in the configuration)."
+            f"put the file into {path.parent}, or use the backend facemesh (--faces facemesh)."
         ) from error

@@ -66,14 +66,14 @@ def cache_dir() -> Path:
 def fetch(name: str) -> Path:
     """Return the path of a model file, ``"face_detection"`` or ``"face_landmark"``, fetching it at first use.
 
-    Raises ``FaceError`` if the file is neither in the cache nor to be had from either source.
+    Raises ``FaceError`` if the file is neither in the cache nor to be had from either source, or the cache cannot
+    be used.
     """
     model = _MODELS[name]
     path = cache_dir() / model.file
-    if path.is_file():
-        if _sha256(path.read_bytes()) == model.sha256:
-            return path
-        log.warning("%s is damaged (wrong SHA-256): fetching it again", path)
+    if _is_kept(path, model.sha256):
+        return path
+    _check_writable(path)
     reasons = []
     try:
         log.info("fetching %s once from %s", model.file, model.url)
@@ -91,6 +91,34 @@ def fetch(name: str) -> Path:
         f"The face model {model.file} cannot be fetched: {' and '.join(reasons)}; put a copy with SHA-256 "
         f"{model.sha256} into {path.parent} (or set AVFAKE_CACHE to a folder that holds it)."
     )
+
+
+def _is_kept(path: Path, sha256: str) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        found = _sha256(path.read_bytes())
+    except OSError as error:
+        raise FaceError(
+            f"The face model {path} cannot be read ({error.strerror}): change its mode or that of its folder, or set "
+            "AVFAKE_CACHE to a folder you can write."
+        ) from error
+    if found != sha256:
+        log.warning("%s is damaged (wrong SHA-256): fetching it again", path)
+    return found == sha256
+
+
+def _check_writable(path: Path) -> None:
+    """Find out whether a model can be kept before time is spent on fetching it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-"):
+            pass
+    except OSError as error:
+        raise FaceError(
+            f"The face model {path.name} cannot be kept in {path.parent} ({error.strerror}): set AVFAKE_CACHE to a "
+            "folder you can write."
+        ) from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:

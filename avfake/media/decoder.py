@@ -46,11 +46,14 @@ class Decoder:
     info: MediaInfo
     warnings: list[str]
     """One sentence for each fault of the file that did not stop it; complete after iterating."""
+    decoded_s: float
+    """Seconds decoded so far: the length of what the file really holds, once iterated."""
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
         self._path = os.fspath(path)
         self._sources: list[Source] = []
         self.warnings = []
+        self.decoded_s = 0.0
         try:
             self._begin(threads)
         except BaseException:
@@ -119,6 +122,7 @@ class Decoder:
                     self._audio.take(index) if self._audio else None,
                 )
                 index += 1
+                self.decoded_s = index / FPS
             self._conclude()
         finally:
             self.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import BinaryIO
 
 import av
@@ -16,6 +17,9 @@ _TEXT = "its content is text, not media, whatever its name says; give the media 
 def check_readable(path: str) -> None:
     """Raise ``MediaError`` if there is no file to read."""
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise MediaError(f"{path}: this is a pipe or device, not a file; save it to a file first.")
         with open(path, "rb") as file:
             if not file.read(1):
                 raise MediaError(f"{path}: the file is empty; record or fetch it again.")

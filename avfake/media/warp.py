@@ -17,7 +17,10 @@ def warp(plane: Plane, matrix: NDArray[np.float64], size: tuple[int, int]) -> Pl
     linear, shift = matrix[:, :2], matrix[:, 2]
     # Shrinking: first average whole blocks of the part that is needed, on the picture's own block grid so that
     # blocks do not move with the part.
-    block_x, block_y = (max(1, int(pixels)) for pixels in np.hypot(linear[:, 0], linear[:, 1]))
+    block_y, block_x = (
+        min(max(1, int(pixels)), length)
+        for pixels, length in zip(np.hypot(linear[::-1, 0], linear[::-1, 1]), plane.shape[:2], strict=True)
+    )
     if block_x > 1 or block_y > 1:
         corners = np.array([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]]) @ linear.T + shift
         x0, x1 = _block_span(corners[:, 0], block_x, plane.shape[1])
@@ -49,8 +52,11 @@ def average(plane: Plane, size: tuple[int, int]) -> Plane:
 
 
 def _block_span(coordinates: NDArray[np.float64], block: int, length: int) -> tuple[int, int]:
-    """First and past-last pixel, whole blocks inside the picture, that cover ``coordinates``; never empty."""
-    blocks = max(1, length // block)
+    """First and past-last pixel, whole blocks inside the picture, that cover ``coordinates``; never empty.
+
+    ``block`` is at most ``length``.
+    """
+    blocks = length // block
     first = min(max(math.floor(coordinates.min() / block), 0), blocks - 1)
     last = min(max(math.ceil(coordinates.max() / block) + 1, first + 1), blocks)
-    return first * block, min(last * block, length)
+    return first * block, last * block

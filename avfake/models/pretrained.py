@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Wav2Vec2Model
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from avfake import AvfakeError
 from avfake.models.fusion import AVFakeModel, ModelConfig
@@ -95,13 +96,26 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             f"{folder} is not a checkpoint: {Path(str(error.filename or WEIGHTS)).name} is missing; give a folder that "
             f"holds {WEIGHTS} and {CONFIG}"
         ) from error
-    except (OmegaConfBaseException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError as error:
+        file = Path(error.filename or folder / WEIGHTS)
+        raise CheckpointError(
+            f"{file} cannot be read ({_first_line(error.strerror or error)}); it must be a file that you may read"
+        ) from error
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+        reason = _first_line(error)
         raise CheckpointError(f"{folder / CONFIG} cannot be read ({reason}); fetch the checkpoint again") from error
     except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} is damaged ({error}); fetch the checkpoint again") from error
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is damaged ({_first_line(error)}); fetch the checkpoint again"
+        ) from error
     assert isinstance(config, CheckpointConfig)
-    model = AVFakeModel(config.model)
+    try:
+        model = AVFakeModel(config.model)
+    except (ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} describes a model that cannot be built ({_first_line(error)}); fetch the checkpoint "
+            "again, or update avfake"
+        ) from error
     try:
         model.load_state_dict({key: value.float() for key, value in weights.items()})
     except RuntimeError as error:
@@ -109,6 +123,10 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             f"{folder / WEIGHTS} does not fit its {CONFIG}; both files must come from the same checkpoint"
         ) from error
     return Checkpoint(model.eval(), config)
+
+
+def _first_line(reason: object) -> str:
+    return next(iter(str(reason).splitlines()), type(reason).__name__)
 
 
 def _find(name: str) -> Path:
@@ -127,11 +145,11 @@ def _find(name: str) -> Path:
             OSError,
             ValueError,
         ) as error:
-            reason = str(error).splitlines()[0]
             raise CheckpointError(
-                f"{name} could not be fetched from the hub ({reason}); check the name and the network, or give a folder"
+                f"{name} could not be fetched from the hub ({_first_line(error)}); check the name and the network, or "
+                "give a folder"
             ) from error
-    if Path(name).is_dir():
+    if name.strip() and os.path.isdir(name):
         return Path(name)
     known = ", ".join(["a checkpoint folder", "hf:org/name", *embedded_models()])
     raise CheckpointError(f"there is no model named {name!r}: use one of {known}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,10 @@ def _extract_row(row: Row, folder: Path, backend: Backend) -> None:
     if row.video:
         longest = max(length, key=lambda key: length[key], default=None)
         clips = [clip for clip in clips if clip.track == longest and clip.lips is not None]
-    partial = folder.with_suffix(".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.partial")
+    if partial.exists():  # what an interrupted run left
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
     for number, clip in enumerate(clips):
         write_clip(clip, partial / f"{number:03d}.mkv")
     partial.rename(folder)
@@ -89,21 +92,30 @@ class VideoSampler:
     """Draws video samples: visual label, then method or source, then person, then clip, each uniformly."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
-        self.tree: dict[str, dict[str, dict[str, list[Sample]]]] = {}
-        for sample in samples:
-            row = sample.row
-            people = self.tree.setdefault(str(row.labels.visual), {}).setdefault(row.method or row.corpus, {})
-            people.setdefault(row.identity or row.id, []).append(sample)
+        self.samples = samples
+        self.trees: dict[int, Tree] = {}
 
     def draw(self, count: int, frames: int, rng: Rng) -> list[Sample]:
-        """Return ``count`` samples of at least ``frames`` frames."""
+        """Return ``count`` samples of at least ``frames`` frames; there must be one."""
+        if frames not in self.trees:
+            self.trees[frames] = _tree([sample for sample in self.samples if sample.clip.frames >= frames])
         chosen: list[Sample] = []
-        while len(chosen) < count:
-            people = _pick(list(_pick(list(self.tree.values()), rng).values()), rng)
-            sample = _pick(_pick(list(people.values()), rng), rng)
-            if sample.clip.frames >= frames:
-                chosen.append(sample)
+        for _ in range(count):
+            people = _pick(list(_pick(list(self.trees[frames].values()), rng).values()), rng)
+            chosen.append(_pick(_pick(list(people.values()), rng), rng))
         return chosen
+
+
+Tree = dict[str, dict[str, dict[str, list[Sample]]]]  # visual label -> method or source -> person -> clips
+
+
+def _tree(samples: Sequence[Sample]) -> Tree:
+    tree: Tree = {}
+    for sample in samples:
+        row = sample.row
+        people = tree.setdefault(str(row.labels.visual), {}).setdefault(row.method or row.corpus, {})
+        people.setdefault(row.identity or row.id, []).append(sample)
+    return tree
 
 
 class VoiceSampler:
@@ -117,7 +129,7 @@ class VoiceSampler:
         for sample in samples:
             labels = self.sources.setdefault(sample.row.corpus, {})
             labels.setdefault(sample.row.labels.audio, []).append(sample)
-        self.paired = [labels for labels in self.sources.values() if len(labels) > 1]
+        self.paired = [labels for labels in self.sources.values() if {0, 1} <= labels.keys()]
 
     def draw(self, count: int, rng: Rng) -> list[Sample]:
         """Return ``count`` samples."""
@@ -148,6 +160,10 @@ class Batch(NamedTuple):
     shift: Tensor
     slack: Tensor
     clip: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with every tensor on ``device``."""
+        return Batch(*(tensor.to(device) for tensor in self))
 
 
 def window_batch(videos: Sequence[Sample], voices: Sequence[Sample], frames: int, rng: Rng) -> Batch:

@@ -29,10 +29,12 @@ from avfake.corpora import shared
 from avfake.models.fusion import MAX_SHIFT, AVFakeModel
 from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
 from avfake.models.visual import EMBED_BATCH, LipTower
+from avfake.training import TrainingError
 from avfake.training.augment import Rng, augment_lips
+from avfake.training.check import check
 from avfake.training.data import Batch, Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
 from avfake.training.losses import known_bce, losses
-from avfake.training.validate import validate
+from avfake.training.validate import device_of, validate
 
 log = logging.getLogger(__name__)
 Drawn = TypeVar("Drawn")
@@ -59,6 +61,7 @@ def train(config: TrainConfig) -> Path:
     val_voices = [s for s in voices if s.row.split == "dev"]
     log.info("train: %d video clips, %d voices; held out: %d and %d",
              len(train_videos), len(train_voices), len(val_videos), len(val_voices))  # fmt: skip
+    check((train_videos, train_voices), (val_videos, val_voices), max(WINDOWS), config.data.root)
 
     model = AVFakeModel(config.model).to(config.device)
     if config.start:
@@ -68,7 +71,7 @@ def train(config: TrainConfig) -> Path:
             log.info(sentence)
 
     def save() -> None:
-        save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=["shared corpus v1, train"]))
+        save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=[f"{shared.NAME}, train"]))
 
     train_lips(model, config, train_videos, val_videos, rng)
     save()
@@ -89,6 +92,7 @@ def train_lips(
     frozen = [tower.stem, *tower.stages[:2]]
     for module in frozen:
         module.requires_grad_(False)
+    device = device_of(model)
     parameters = [p for p in [*tower.parameters(), *model.visual_logit.parameters()] if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.lips.rate, weight_decay=0.02)
     sampler, weights = VideoSampler(samples), config.weights
@@ -96,7 +100,8 @@ def train_lips(
     def draw() -> tuple[Tensor, Tensor, Tensor]:
         return snippets(sampler.draw(config.lips.batch, SNIPPET, rng), rng)
 
-    for step, (lips, mouth, visual) in enumerate(ahead(draw, config.lips.steps)):
+    for step, drawn in enumerate(ahead(draw, config.lips.steps)):
+        lips, mouth, visual = (tensor.to(device) for tensor in drawn)
         set_rate(optimiser, config.lips, step)
         model.train()
         for module in frozen:
@@ -104,7 +109,7 @@ def train_lips(
         frames = tower.embed(lips)
         geometry = F.smooth_l1_loss(20 * tower.mouth(frames), 20 * mouth, beta=1.0)
         artefact = known_bce(model.visual_logit(tower(frames).context).squeeze(-1), visual)
-        update(optimiser, weights.geometry * geometry + weights.visual * artefact, parameters)
+        update(optimiser, weights.geometry * geometry + weights.visual * artefact, parameters, "lips")
         if (step + 1) % REPORT_EVERY == 0:
             log.info("lips %d: geometry %.4f visual %.3f", step + 1, geometry.item(), artefact.item())
     for module in frozen:
@@ -134,16 +139,14 @@ def as_input(lips: Tensor) -> Tensor:
 
 @torch.no_grad()
 def embed(tower: LipTower, sample: Sample, variants: int, rng: Rng) -> Tensor:
-    """Frame embeddings of a clip, plain and ``variants`` times augmented: half (1 + variants, T, width)."""
-    clip = sample.clip
+    """Frame embeddings of a clip, plain and ``variants`` times augmented: half (1 + variants, T, width), on the CPU."""
+    clip, device = sample.clip, device_of(tower)
     assert clip.lips is not None
     assert clip.mouth is not None
     pictures = [clip.lips, *(augment_lips(clip.lips, clip.mouth, rng)[0] for _ in range(variants))]
-    parts = [
-        torch.cat([tower.embed(as_input(chunk)[None])[0] for chunk in torch.from_numpy(lips).split(EMBED_BATCH)])
-        for lips in pictures
-    ]
-    return torch.stack(parts).half()
+    chunks = [torch.from_numpy(lips).to(device).split(EMBED_BATCH) for lips in pictures]
+    parts = [torch.cat([tower.embed(as_input(chunk)[None])[0] for chunk in lips]) for lips in chunks]
+    return torch.stack(parts).half().cpu()
 
 
 def train_heads(
@@ -154,6 +157,7 @@ def train_heads(
     rng: Rng,
 ) -> dict[str, Tensor]:
     """Stage 2; returns the weights that did best on the held-out people and sources."""
+    device = device_of(model)
     model.lip_tower.requires_grad_(False)
     for module in (model.lip_tower.look, model.lip_tower.sync, model.lip_tower.context):
         module.requires_grad_(True)
@@ -171,9 +175,9 @@ def train_heads(
     for step, batch in enumerate(ahead(draw, config.heads.steps)):
         set_rate(optimiser, config.heads, step)
         model.train()
-        parts = losses(model, batch, generator)
+        parts = losses(model, batch.to(device), generator)
         total = sum(getattr(config.weights, name) * value for name, value in parts._asdict().items())
-        update(optimiser, total, parameters)
+        update(optimiser, total, parameters, "heads")
         if (step + 1) % REPORT_EVERY == 0:
             log.info("heads %d: %s", step + 1, " ".join(f"{k} {v.item():.3f}" for k, v in parts._asdict().items()))
         if (step + 1) % (5 * REPORT_EVERY) == 0 or step + 1 == config.heads.steps:
@@ -189,11 +193,12 @@ def train_heads(
 @torch.no_grad()
 def settle_offsets(model: AVFakeModel, samples: Sequence[Sample]) -> None:
     """Estimate each synchronised clip's own constant offset, so that its true shift is known from now on."""
+    device = device_of(model)
     for sample in samples:
         if sample.row.labels.sync == 0 and sample.clip.audio is not None:
             assert sample.frames is not None
-            lips = model.lip_tower(sample.frames[:1].float())
-            voice = model.voice_tower(torch.from_numpy(sample.clip.audio)[None])
+            lips = model.lip_tower(sample.frames[:1].to(device).float())
+            voice = model.voice_tower(torch.from_numpy(sample.clip.audio)[None].to(device))
             curve = model.sync_head.curve(model.sync_head.map(*model.sync_head.embed(lips.sync, voice.sync)))[0]
             near = curve[MAX_SHIFT - 4 : MAX_SHIFT + 5]
             sample.offset = int(near.argmax()) - 4
@@ -217,10 +222,10 @@ def set_rate(optimiser: torch.optim.Optimizer, stage: StageConfig, step: int) ->
         group["lr"] = stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor]) -> None:
-    """One step of gradient descent with the gradient norm clipped at 2. Raises ``FloatingPointError`` on NaN."""
+def update(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor], stage: str) -> None:
+    """One step of gradient descent with the gradient norm clipped at 2; ``TrainingError`` if the loss is not finite."""
     if not torch.isfinite(loss):
-        raise FloatingPointError("the loss is not finite: lower the learning rate")
+        raise TrainingError(f"The loss of the stage {stage} is no longer finite: train with a lower {stage}.rate.")
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 2.0)

@@ -64,8 +64,8 @@ def sync_contrast(curves: Tensor, batch: Batch) -> Tensor:
 
 
 def losses(model: AVFakeModel, batch: Batch, generator: torch.Generator) -> Losses:
-    """All task losses of one batch."""
-    videos, frames = batch.frames.shape[:2]
+    """All task losses of one batch, which lies where the model does; ``generator`` is the CPU's."""
+    (videos, frames), device = batch.frames.shape[:2], batch.frames.device
     lips, voice = model.lip_tower(batch.frames), model.voice_tower(batch.audio)
     visual_frames = model.visual_logit(lips.context).squeeze(-1)
     audio_frames = model.audio_logit(voice.context).squeeze(-1)
@@ -74,14 +74,15 @@ def losses(model: AVFakeModel, batch: Batch, generator: torch.Generator) -> Loss
     curves = pair_curves(lip_sync, voice_sync)
     other_file = batch.clip[:, None] != batch.clip[None]
     judged = torch.cat([curves.diagonal().T[batch.synced], curves[other_file]])
-    mismatched = torch.cat([torch.zeros(int(batch.synced.sum())), torch.ones(int(other_file.sum()))])
-    mismatch = known_bce(model.sync_head.mismatch(judged, torch.full((len(judged),), float(frames))), mismatched)
+    mismatched = (torch.arange(len(judged), device=device) >= batch.synced.sum()).float()
+    mismatch = known_bce(model.sync_head.mismatch(judged, torch.full_like(mismatched, frames)), mismatched)
 
     # Fusion learns on the aspects as they are: half of the lips get another file's voice, some lose a stream.
-    swap = torch.rand(videos, generator=generator) < 0.5
-    partner = torch.where(swap, torch.arange(videos).roll(1), torch.arange(videos))
+    order = torch.arange(videos, device=device)
+    swap = torch.rand(videos, generator=generator).to(device) < 0.5
+    partner = torch.where(swap, order.roll(1), order)
     swap = batch.clip[partner] != batch.clip
-    drop = torch.rand(videos, generator=generator)
+    drop = torch.rand(videos, generator=generator).to(device)
     has_lips, has_voice = drop > 0.15, drop < 0.85
     sync_map = model.sync_head.map(lip_sync, voice_sync[partner]).detach()
     audio_clip = audio_frames.mean(1)[partner]
