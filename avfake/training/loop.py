@@ -73,7 +73,7 @@ def train(config: TrainConfig) -> Path:
     def save() -> None:
         save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=[f"{shared.NAME}, train"]))
 
-    train_lips(model, config, train_videos, val_videos, rng)
+    train_lips(model, config, train_videos, rng)
     save()
     tower = model.lip_tower.for_inference()
     for sample in track(videos, description="embed"):
@@ -84,9 +84,7 @@ def train(config: TrainConfig) -> Path:
     return out
 
 
-def train_lips(
-    model: AVFakeModel, config: TrainConfig, samples: Sequence[Sample], held: Sequence[Sample], rng: Rng
-) -> None:
+def train_lips(model: AVFakeModel, config: TrainConfig, samples: Sequence[Sample], rng: Rng) -> None:
     """Stage 1. The early stages keep their ImageNet filters: cheaper, and they have nothing to learn here."""
     tower = model.lip_tower
     frozen = [tower.stem, *tower.stages[:2]]
