@@ -208,7 +208,7 @@ def visual_figures(videos: Sequence[Judged]) -> list[Figure]:
 
 
 def verdict_figures(videos: Sequence[Judged]) -> list[Figure]:
-    """All fakes against all genuine clips, and each kind of fake."""
+    """All fakes against all genuine clips, what the labels say at the model's own thresholds, and each kind of fake."""
     trials = [(j.row.method, j.detection.verdict.p_fake) for j in videos]
     scored = [(method, p) for method, p in trials if p is not None]
     labels = [int(method is not None) for method, _ in scored]
@@ -220,6 +220,11 @@ def verdict_figures(videos: Sequence[Judged]) -> list[Figure]:
         Figure("verdict: recall at 5 % false alarms", recall_at_fpr(labels, scores, 0.05), len(scored), len(trials)),
         Figure("verdict: Cllr", cllr(labels, ratios), len(scored), len(trials)),
     ]
+    for name, fake in (("genuine", False), ("fakes", True)):
+        given = [j.detection.verdict for j in videos if (j.row.method is not None) == fake]
+        judged = [verdict.label == "fake" for verdict in given if verdict.p_fake is not None]
+        share = float(np.mean(judged)) if judged else math.nan
+        figures.append(Figure(f"verdict: share of {name} called fake", share, len(judged), len(given)))
     kinds = sorted({method.split(":")[0] for method, _ in trials if method})
     for kind in kinds:
         chosen = [(m, p) for m, p in scored if m is None or m.startswith(kind + ":")]
