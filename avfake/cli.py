@@ -272,11 +272,20 @@ def _check_output(out: Path, paths: list[Path]) -> None:
         raise typer.BadParameter(f"{out} is one of the files to judge; name another file", param_hint="--out")
     if out.is_file():
         with out.open("rb") as file:
-            begin = file.read(1)
-        if begin not in (b"", b"{"):
+            begin = file.readline()
+        if begin and not _is_result(begin):
             raise typer.BadParameter(
-                f"{out} holds something that is not JSON lines; name another file", param_hint="--out"
+                f"{out} holds something that is no list of results; name another file", param_hint="--out"
             )
+
+
+def _is_result(line: bytes) -> bool:
+    """Whether a line is one that ``--out`` writes."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and str(entry.get("schema")).startswith(("avfake-detection-", "avfake-error-"))
 
 
 @contextmanager

@@ -389,13 +389,13 @@ class Detector:
             return SyncAspect("not_judged", reason="voice_over")
         p_fake = self._calibrated("sync", _by_speech(windows, "sync"))
         threshold = self._threshold("sync")
+        doubtful = [(w.start, w.end, self._calibrated("sync", w.sync)) for w in windows]
+        segments = _merged([(start, end, p) for start, end, p in doubtful if p >= threshold])
         if p_fake >= threshold:
-            doubtful = [(w.start, w.end, self._calibrated("sync", w.sync)) for w in windows]
-            segments = _merged([(start, end, p) for start, end, p in doubtful if p >= threshold])
             return SyncAspect("fake", p_fake, segments=segments, state="mismatched")
         offset = best_shift(pieces)
         state: SyncState = "shifted" if abs(offset) > CONSTANT_OFFSET else "in_sync"
-        return SyncAspect("genuine", p_fake, state=state, offset_ms=1000 * offset // FPS)
+        return SyncAspect("genuine", p_fake, segments=segments, state=state, offset_ms=1000 * offset // FPS)
 
     def _voice(self, pieces: list[Piece], has_audio: bool) -> tuple[Aspect, NDArray[np.bool_]]:
         """The voice of the whole file, on its own timeline, and where there is speech."""
@@ -442,11 +442,17 @@ class Detector:
         p_fake, threshold = max(answers, key=lambda answer: answer[0] - answer[1])
         label: Status = "fake" if p_fake >= threshold else "genuine"
         aspects = [voice, *(aspect for t in tracks for aspect in (t.visual, t.audio, t.sync))]
-        divided = label == "genuine" and any(aspect.status == "fake" for aspect in aspects)
-        certainty = max(p_fake, 1 - p_fake)
+        # The verdict and the aspects can disagree: the fusion head sees more than the three answers.
+        divided = (label == "fake") != any(aspect.status == "fake" for aspect in aspects)
+        certainty = p_fake if label == "fake" else 1 - p_fake
         sure: Literal["low", "medium", "high"]
         sure = "high" if certainty >= 0.9 else "medium" if certainty >= 0.75 else "low"
-        return Verdict(label, p_fake, "low" if divided else sure, _because(tracks, voice, divided))
+        found = _because(tracks, voice)
+        if divided and label == "fake":
+            found.append("no single aspect crosses its threshold, but together they do")
+        elif divided:
+            found.append("taken together the evidence stays below the threshold of a fake")
+        return Verdict(label, p_fake, "low" if divided else sure, tuple(found))
 
     def _faces_together(self, tracks: list[Track]) -> tuple[float, float]:
         """P(fake) and threshold of the more suspicious half of the judged face time.
@@ -528,7 +534,7 @@ def _together(a: Track, b: Track) -> bool:
     return shared > 0.5 * min(a.end_s - a.start_s, b.end_s - b.start_s)
 
 
-def _because(tracks: list[Track], voice: Aspect, divided: bool) -> tuple[str, ...]:
+def _because(tracks: list[Track], voice: Aspect) -> list[str]:
     """The findings behind a verdict, one short sentence each."""
     found = []
     for track in tracks:
@@ -541,15 +547,13 @@ def _because(tracks: list[Track], voice: Aspect, divided: bool) -> tuple[str, ..
             found.append(face + f"voice and lips match at a constant offset of {track.sync.offset_ms} ms (not a fake)")
     if voice.status == "fake":
         found.append("the voice sounds synthetic or converted")
-    if divided:
-        found.append("taken together the evidence stays below the threshold of a fake")
     if not tracks:
         found.append("no face in view, so only the voice was judged")
     elif all(track.visual.p_fake is None for track in tracks):
         found.append("no face could be judged, so only the voice was")
     elif voice.p_fake is None:
         found.append("no voice could be judged, so only the mouth was")
-    return tuple(found)
+    return found
 
 
 def _opening(clip: Clip) -> NDArray[np.float32]:

@@ -124,7 +124,7 @@ def test_a_bad_file_fails_in_one_sentence_that_names_it(media: Path, name: str) 
 @pytest.mark.usefixtures("detector")
 def test_a_bad_file_does_not_stop_the_others(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
-    out.write_text('{"an": "older list"}\n')
+    out.write_text('{"schema": "avfake-error-1", "file": "older.mp4"}\n')
     result = run("detect", media / "text.mp4", media / "sound.m4a", "--json", "--out", out)
     assert result.exit_code == 1
     document = json.loads(result.stdout)
@@ -193,7 +193,9 @@ def test_long_input_has_a_progress_bar_on_a_terminal(media: Path, monkeypatch: p
 def test_out_never_overwrites_what_is_not_a_list(media: Path, tmp_path: Path) -> None:
     sound = media / "sound.m4a"
     before = sound.read_bytes()
-    for out in (sound, media / "text.mp4", tmp_path, tmp_path / "no" / "folder.jsonl"):
+    foreign = tmp_path / "package.json"
+    foreign.write_text('{"name": "foreign"}\n')
+    for out in (sound, media / "text.mp4", foreign, tmp_path, tmp_path / "no" / "folder.jsonl"):
         result = run("detect", sound, "--out", out)
         assert result.exit_code == 2, out
         assert "--out" in result.stderr
@@ -216,11 +218,11 @@ def test_out_that_cannot_be_used_is_said_before_the_model_loads(
 
 def test_a_model_that_does_not_load_leaves_the_older_list(media: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
-    out.write_text('{"an": "older list"}\n')
+    out.write_text('{"schema": "avfake-error-1", "file": "older.mp4"}\n')
     result = run("detect", media / "sound.m4a", "--model", "", "--out", out)
     assert result.exit_code == 1
     assert result.stderr.startswith("avfake: there is no model named ''")
-    assert out.read_text() == '{"an": "older list"}\n'
+    assert out.read_text() == '{"schema": "avfake-error-1", "file": "older.mp4"}\n'
 
 
 @pytest.mark.usefixtures("detector")

@@ -274,3 +274,31 @@ def test_shifts_that_few_frames_support_are_no_peaks() -> None:
     curve[MAX_SHIFT + 2] = 25.0
     weight[-1], curve[-1] = 5.0, 4.5
     assert best_shift([piece(curve=curve, weight=weight)]) == 2
+
+
+def test_a_swapped_stretch_of_a_genuine_speaker_is_told(detector: Detector) -> None:
+    pieces = [
+        piece(250, start=250 * n, opening=np.tile(piece().opening, 3)[:250],
+              windows=(WindowScore(250 * n, 250 * n + 250, 250, fake=-2.0, sync=4.0 if n == 3 else -4.0),))
+        for n in range(6)
+    ]  # fmt: skip
+    sync = detector.judge("x", pieces).tracks[0].sync
+    assert sync.status == "genuine"
+    assert [(s.start_s, s.end_s) for s in sync.segments] == [(30.0, 40.0)]
+
+
+def test_sure_is_about_the_label(detector: Detector) -> None:
+    plain = detector.config
+    try:
+        detector.config = replace(plain, thresholds={**plain.thresholds, "fake": Threshold(0.95, 0.05)})
+        nearly = piece(windows=(WindowScore(0, 100, 100, fake=2.2, sync=-2.0),))  # P(fake) 0.90
+        verdict = detector.judge("x", [nearly]).verdict
+        assert (verdict.label, verdict.sure) == ("genuine", "low")
+    finally:
+        detector.config = plain
+
+
+def test_a_fake_that_no_aspect_shows_alone_says_so(detector: Detector) -> None:
+    verdict = detector.judge("x", [piece(windows=(WindowScore(0, 100, 100, fake=3.0, sync=-2.0),))]).verdict
+    assert (verdict.label, verdict.sure) == ("fake", "low")
+    assert verdict.because == ("no single aspect crosses its threshold, but together they do",)

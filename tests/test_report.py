@@ -98,7 +98,6 @@ def test_what_is_not_judged_is_told_in_plain_words() -> None:
 
 def test_a_verdict_without_findings_says_so() -> None:
     assert "no sign of a fake" in printed(found(face()))
-    assert "together they do" in printed(found(face(), label="fake", p_fake=0.8))
 
 
 def test_of_many_faces_the_most_telling_are_shown() -> None:

@@ -27,13 +27,18 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
 ) -> None:
     """Print the figures of the shared corpus' protocols."""
+    if save and not (Path(model) / "config.yaml").is_file():
+        raise typer.BadParameter("--save needs --model to be a checkpoint folder")
     rows = [row for row in shared.rows(corpus) if row.split == split]
     figures = protocols(Detector.from_pretrained(model, threads=threads), rows)
     for figure in figures:
         print(f"{figure.name:<45} {figure.value:7.3f}   judged {figure.judged} of {figure.total}")
     if save:
         checkpoint = load_checkpoint(model)
-        metrics: dict[str, Any] = {split: {figure.name: round(figure.value, 4) for figure in figures}}
+        metrics: dict[str, Any] = {
+            **checkpoint.config.metrics,
+            split: {figure.name: round(figure.value, 4) for figure in figures},
+        }
         save_checkpoint(Path(model), checkpoint.model, replace(checkpoint.config, metrics=metrics))
 
 

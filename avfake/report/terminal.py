@@ -121,8 +121,7 @@ def _findings(detection: Detection) -> list[str]:
     if verdict.label == "not_judged":
         return []
     if not verdict.because:
-        alone = verdict.label == "fake"
-        return ["no single sign stands out, but together they do" if alone else "no sign of a fake in what was judged"]
+        return ["no sign of a fake in what was judged"]
     hidden = len(verdict.because) - MAX_FINDINGS
     return [*verdict.because[:MAX_FINDINGS], *([f"and {hidden} more (see --json)"] if hidden > 0 else [])]
 
