@@ -335,7 +335,7 @@ class Detector:
     def _track(self, number: int, pieces: list[Piece], has_audio: bool) -> Track:
         face_px = float(np.median([piece.face_px for piece in pieces]))
         visual = self._visual(pieces, face_px)
-        audio = self._audio(pieces, has_audio)
+        audio = self._audio(_joined(pieces, "audio"), _joined(pieces, "speech"), pieces[0].start, has_audio)
         sync = self._sync(pieces, has_audio, visual)
         p_fake = visual.p_fake
         if sync.p_fake is not None:
@@ -362,15 +362,15 @@ class Detector:
             return Aspect("not_judged", reason="face_too_small")
         return self._pooled("visual", logits, ok, pieces[0].start)
 
-    def _audio(self, pieces: list[Piece], has_audio: bool) -> Aspect:
+    def _audio(self, logits: NDArray[Any], speech: NDArray[np.bool_], start: int, has_audio: bool) -> Aspect:
+        """A voice, of one face or of the whole file, from frame logits and where there is speech."""
         if not has_audio:
             return Aspect("not_judged", reason="no_audio")
-        speech = _joined(pieces, "speech")
         if not speech.any():
             return Aspect("not_judged", reason="no_speech")
         if speech.sum() < MIN_SPEECH_S * FPS:
             return Aspect("not_judged", reason="too_short")
-        return self._pooled("audio", _joined(pieces, "audio"), speech, pieces[0].start)
+        return self._pooled("audio", logits, speech, start)
 
     def _sync(self, pieces: list[Piece], has_audio: bool, visual: Aspect) -> SyncAspect:
         speech = _joined(pieces, "speech")
@@ -406,13 +406,7 @@ class Detector:
             total[span] += piece.audio
             count[span] += 1
             speech[span] |= piece.speech
-        if not has_audio:
-            return Aspect("not_judged", reason="no_audio"), speech
-        if not speech.any():
-            return Aspect("not_judged", reason="no_speech"), speech
-        if speech.sum() < MIN_SPEECH_S * FPS:
-            return Aspect("not_judged", reason="too_short"), speech
-        return self._pooled("audio", total / np.maximum(count, 1), speech, 0), speech
+        return self._audio(total / np.maximum(count, 1), speech, 0, has_audio), speech
 
     def _pooled(self, aspect: str, logits: NDArray[Any], used: NDArray[np.bool_], start: int) -> Aspect:
         """Mean of the used frames' logits, calibrated, and the stretches that stand out."""
