@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from avfake import AvfakeError
+from avfake import FPS, AvfakeError
 
 SPLITS = ("train", "dev", "test")
+ASPECTS = ("visual", "audio", "sync")
 Label = int | None
 Segment = tuple[float, float]
 
@@ -32,10 +33,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class Segments:
-    """Where a partly fake stream is fake: (start, end) in seconds of its file; empty where not known."""
+    """Where an aspect is fake: (start, end) in seconds of its file; empty where label 1 holds throughout."""
 
     visual: tuple[Segment, ...] = ()
     audio: tuple[Segment, ...] = ()
+    sync: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,21 @@ class Row:
     original: str | None = None
     labels: Labels = field(default_factory=Labels)
     segments: Segments = field(default_factory=Segments)
+
+    def cut(self, start_s: float, end_s: float) -> Row:
+        """Return the row of the stretch from ``start_s`` to ``end_s``, its segments in seconds from ``start_s``.
+
+        An aspect that is fake in segments only is genuine (0) where less than half a frame of them is left.
+        """
+        labels: dict[str, Label] = {}
+        segments: dict[str, tuple[Segment, ...]] = {}
+        for aspect in ASPECTS:
+            label, whole = getattr(self.labels, aspect), getattr(self.segments, aspect)
+            clipped = ((max(a, start_s) - start_s, min(b, end_s) - start_s) for a, b in whole)
+            left = tuple((a, b) for a, b in clipped if b - a >= 0.5 / FPS - 1e-9)
+            labels[aspect] = 0 if label == 1 and whole and not left else label
+            segments[aspect] = left
+        return replace(self, labels=Labels(**labels), segments=Segments(**segments))
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Row]:
@@ -141,7 +158,7 @@ def _row(value: Any) -> Row:
 
 
 def _labels(value: Any) -> Labels:
-    _keys("labels", value, [item.name for item in fields(Labels)])
+    _keys("labels", value, list(ASPECTS))
     for name, label in value.items():
         # True and 1.0 equal 1, but are not what a manifest holds.
         if label is not None and (type(label) is not int or label not in (0, 1)):
@@ -150,7 +167,9 @@ def _labels(value: Any) -> Labels:
 
 
 def _segments(value: Any) -> Segments:
-    _keys("segments", value, [item.name for item in fields(Segments)])
+    if isinstance(value, dict):
+        value = {"sync": []} | value  # other people's manifests tell of visual and audio segments alone
+    _keys("segments", value, list(ASPECTS))
     return Segments(**{name: tuple(_pairs(f"segments.{name}", pairs)) for name, pairs in value.items()})
 
 

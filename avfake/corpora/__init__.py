@@ -1,9 +1,53 @@
-"""Readers of public corpora: each module here turns one corpus, as it is handed out, into manifest rows."""
+"""Readers of public corpora: each module here turns one corpus, as it is handed out, into manifest rows.
+
+A reader is a module with a ``READER``; its name is added to ``_MODULES``, and that is all. ``layout`` has what readers
+share: the check of the root, tables, and the files that are really there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
 from avfake import AvfakeError
+from avfake.manifest import Row
+
+_MODULES = {
+    "shared": "shared",
+}
+"""Name of each corpus on the command line, and the module that reads it."""
+
+NAMES = tuple(_MODULES)
 
 
 class CorpusError(AvfakeError):
     """A corpus is not where, or not what, it is said to be."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One corpus.
+
+    ``title``     what its authors call it.
+    ``rows``      from its root, and one of ``variants`` or None, to its rows. Raises ``CorpusError`` when the root does
+                  not hold the corpus or a table has a value that it should not.
+    ``variants``  parts or protocols that can be asked for by ``NAME:VARIANT``; empty where there are none.
+    """
+
+    title: str
+    rows: Callable[[Path, str | None], Iterator[Row]]
+    variants: tuple[str, ...] = ()
+
+
+def read(corpus: str, root: Path) -> Iterator[Row]:
+    """Yield the rows of a corpus: one of ``NAMES``, or ``NAME:VARIANT``. Raises ``CorpusError``."""
+    name, _, variant = corpus.partition(":")
+    if name not in _MODULES:
+        raise CorpusError(f"There is no corpus named {name!r}: use one of {', '.join(NAMES)}.")
+    reader: Reader = import_module(f"avfake.corpora.{_MODULES[name]}").READER
+    if variant and variant not in reader.variants:
+        known = f"use one of {', '.join(reader.variants)}" if reader.variants else "it has none"
+        raise CorpusError(f"{reader.title} has no variant {variant!r}: {known}.")
+    return reader.rows(root, variant or None)

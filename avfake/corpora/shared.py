@@ -11,13 +11,13 @@ Its root holds ``video.csv`` with ``video/*.mp4`` and ``audio.csv`` with ``audio
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from avfake.corpora import CorpusError
+from avfake.corpora import CorpusError, Reader
+from avfake.corpora.layout import one_of, require, table
 from avfake.manifest import SPLITS, Label, Labels, Row
 
 NAME = "shared corpus v1"
@@ -46,18 +46,14 @@ def rows(root: str | os.PathLike[str]) -> Iterator[Row]:
     Raises ``CorpusError`` when ``root`` does not hold the corpus or a table has a value that it should not.
     """
     root = Path(root)
-    if missing := [name for name in ("video.csv", "video", "audio.csv", "audio") if not (root / name).exists()]:
-        raise CorpusError(
-            f"{root} is not the shared corpus: expected ROOT/video.csv, ROOT/video/, ROOT/audio.csv and "
-            f"ROOT/audio/, found no {', '.join(missing)}."
-        )
+    require(root, "the shared corpus", "video.csv", "video", "audio.csv", "audio")
     return _rows(root)
 
 
 def _rows(root: Path) -> Iterator[Row]:
-    for where, line in _lines(root / "video.csv", _VIDEO_COLUMNS):
+    for where, line in table(root / "video.csv", _VIDEO_COLUMNS):
         yield _video_row(root, where, line)
-    speech = list(_lines(root / "audio.csv", _AUDIO_COLUMNS))
+    speech = list(table(root / "audio.csv", _AUDIO_COLUMNS))
     genuine: dict[str, list[str]] = {}
     for _, line in speech:
         if line["label"] == "0" and line["pair"]:
@@ -68,7 +64,7 @@ def _rows(root: Path) -> Iterator[Row]:
 
 
 def _video_row(root: Path, where: str, line: dict[str, str]) -> Row:
-    kind = _one_of(where, "fake_kind", line["fake_kind"], tuple(_VIDEO_LABELS))
+    kind = one_of(where, "fake_kind", line["fake_kind"], tuple(_VIDEO_LABELS))
     _check_label(where, line, kind)
     visual, audio, sync = (getattr(_VIDEO_LABELS[kind], name) for name in ("visual", "audio", "sync"))
     # The notes overrule the table where they leave doubt; an unstated origin is doubt enough.
@@ -81,7 +77,7 @@ def _video_row(root: Path, where: str, line: dict[str, str]) -> Row:
         video=str(root / line["file"]),
         audio=None,
         corpus=f"shared/{line['source']}",
-        split=_one_of(where, "split", line["split"], SPLITS),
+        split=one_of(where, "split", line["split"], SPLITS),
         identity=line["identity"] or None,
         method=None if kind == "none" else f"{kind}:{line['method']}",
         language=_language(line),
@@ -90,14 +86,14 @@ def _video_row(root: Path, where: str, line: dict[str, str]) -> Row:
 
 
 def _audio_row(root: Path, where: str, line: dict[str, str], original: str | None) -> Row:
-    kind = _one_of(where, "kind", line["kind"], _AUDIO_KINDS)
+    kind = one_of(where, "kind", line["kind"], _AUDIO_KINDS)
     label = _check_label(where, line, kind)
     return Row(
         id=Path(line["file"]).stem,
         video=None,
         audio=str(root / line["file"]),
         corpus=f"shared/{line['source']}",
-        split=_one_of(where, "split", line["split"], SPLITS),
+        split=one_of(where, "split", line["split"], SPLITS),
         identity=line["speaker"] or None,
         method=None if kind == "none" else f"{kind}:{line['system']}",
         language=_language(line),
@@ -107,33 +103,18 @@ def _audio_row(root: Path, where: str, line: dict[str, str], original: str | Non
 
 
 def _check_label(where: str, line: dict[str, str], kind: str) -> Label:
-    label = int(_one_of(where, "label", line["label"], ("0", "1")))
+    label = int(one_of(where, "label", line["label"], ("0", "1")))
     if (label == 1) != (kind != "none"):
         raise CorpusError(f"{where}: label {label} does not fit kind {kind!r}; 1 is fake, and 0 goes with none.")
     return label
-
-
-def _one_of(where: str, column: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise CorpusError(f"{where}: {column} must be one of {', '.join(allowed)}, not {value!r}.")
-    return value
 
 
 def _language(line: dict[str, str]) -> str | None:
     return None if line["language"] in _UNKNOWN_LANGUAGES else line["language"]
 
 
-def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each line of a table with the words that errors name it by."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-                raise CorpusError(f"{path} lacks the columns {', '.join(missing)}: get the whole corpus again.")
-            for line in reader:
-                where = f"{path}, line {reader.line_num}"
-                if None in line or None in line.values():
-                    raise CorpusError(f"{where}: it has not as many values as there are columns.")
-                yield where, line
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path} cannot be read as a table: {error}.") from error
+def _read(root: Path, variant: str | None) -> Iterator[Row]:
+    return rows(root)
+
+
+READER = Reader("the shared corpus", _read)

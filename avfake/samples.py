@@ -1,0 +1,59 @@
+"""Samples: a clip together with what is known of it. What shards hold, forging and augmenting change, training eats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfake import FPS, SAMPLES_PER_FRAME
+from avfake.clips import Clip
+from avfake.manifest import Row
+
+
+@dataclass(eq=False)
+class Sample:
+    """One clip and its labels.
+
+    ``row``    what is known; its segments are in seconds of the clip (0 = the clip's first frame), not of the file.
+    ``clip``   the lips and the sound.
+    ``shift``  frames by which the voice has been made later than it was recorded (earlier if negative).
+    """
+
+    row: Row
+    clip: Clip
+    shift: int = 0
+
+    def cut(self, start: int, end: int) -> Sample:
+        """Return frames ``start`` to ``end`` (exclusive) with their labels. Raises ``ValueError`` beyond the clip."""
+        clip = self.clip
+        if not 0 <= start < end <= clip.frames:
+            raise ValueError(f"frames {start} to {end} do not lie in a clip of {clip.frames}")
+        return replace(
+            self,
+            row=self.row.cut(start / FPS, end / FPS),
+            clip=Clip(
+                lips=None if clip.lips is None else clip.lips[start:end],
+                audio=None if clip.audio is None else clip.audio[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME],
+                mouth=None if clip.mouth is None else clip.mouth[start:end],
+                face_ok=clip.face_ok[start:end],
+                start_s=clip.start_s + start / FPS,
+                track=clip.track,
+                source=clip.source,
+            ),
+        )
+
+    def frame_labels(self, aspect: str) -> NDArray[np.float32]:
+        """Return the label of each frame (T,) for ``visual``, ``audio`` or ``sync``: 0, 1, or NaN where not known.
+
+        A frame is fake when its middle lies in a segment, or everywhere when label 1 comes without segments.
+        """
+        label, segments = getattr(self.row.labels, aspect), getattr(self.row.segments, aspect)
+        if label is None:
+            return np.full(self.clip.frames, np.nan, np.float32)
+        if label == 0 or not segments:
+            return np.full(self.clip.frames, label, np.float32)
+        middles = (np.arange(self.clip.frames) + 0.5) / FPS
+        inside = [(start <= middles) & (middles < end) for start, end in segments]
+        return np.any(inside, axis=0).astype(np.float32)
