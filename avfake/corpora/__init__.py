@@ -15,6 +15,26 @@ from avfake import AvfakeError
 from avfake.manifest import Row
 
 _MODULES = {
+    "ff++": "faceforensics",
+    "dfdc": "dfdc",
+    "celeb-df": "celebdf",
+    "fakeavceleb": "fakeavceleb",
+    "lav-df": "lavdf",
+    "av-deepfake1m": "avdeepfake1m",
+    "kodf": "kodf",
+    "deepfaketimit": "deepfaketimit",
+    "polyglotfake": "polyglotfake",
+    "asvspoof2019": "asvspoof2019",
+    "asvspoof2021": "asvspoof2021",
+    "asvspoof5": "asvspoof5",
+    "in-the-wild": "inthewild",
+    "wavefake": "wavefake",
+    "for": "fakeorreal",
+    "lrs2": "lrs2",
+    "lrs3": "lrs3",
+    "voxceleb2": "voxceleb2",
+    "table": "records",
+    "folder": "folder",
     "shared": "shared",
 }
 """Name of each corpus on the command line, and the module that reads it."""
