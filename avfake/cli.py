@@ -32,6 +32,12 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="M", help="An embedded model, a checkpoint folder or hf:org/name.")
 ]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="Worker processes of this machine, or a Ray cluster.")
+]
+FacesOption = Annotated[
+    Literal["auto", "facemesh", "face_alignment"], typer.Option("--faces", help="What finds faces and their points.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="D", help="A torch device, as in cpu or cuda.")]
 
 
@@ -71,10 +77,7 @@ def detect(
     ] = None,
     model: ModelOption = "mini",
     device: DeviceOption = "cpu",
-    faces: Annotated[
-        Literal["auto", "facemesh", "face_alignment"],
-        typer.Option("--faces", help="What finds faces and their points."),
-    ] = "auto",
+    faces: FacesOption = "auto",
     threads: Annotated[
         int, typer.Option("--threads", min=1, metavar="N", help="CPU threads; more than one rarely helps.")
     ] = 1,
@@ -129,6 +132,68 @@ def demo() -> None:
         from avfake.demo import run_demo
 
         run_demo(detector, console)
+
+
+@app.command()
+def manifest(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="Name of the corpus, or NAME:VARIANT.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Where it was unpacked.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="M.jsonl", help="The manifest to write.")],
+) -> None:
+    """List the clips of a public corpus, or of your own folders, with what is known of each.
+
+    A name that is not known is answered with all that are; docs/corpora has a page for each family.
+    """
+    from rich.console import Console
+
+    from avfake.report.manifest import print_counts
+
+    with _errors_told():
+        from avfake import corpora
+        from avfake.manifest import read, write
+
+        write(corpora.read(corpus, root.absolute()), out)
+        print_counts(read(out), Console(highlight=False))
+
+
+@app.command()
+def prepare(
+    manifest: Annotated[str, typer.Argument(metavar="M.jsonl", help="What avfake manifest wrote.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="SHARDS", help="Folder or address of the shards.")],
+    engine: EngineOption = "local",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, metavar="N", help="How many; by default one a CPU. 0: no others.")
+    ] = None,
+    faces: FacesOption = "auto",
+    faces_of_original: Annotated[
+        bool, typer.Option("--faces-of-original", help="Give a fake the face track of its original, if they align.")
+    ] = False,
+) -> None:
+    """Cut every clip of a manifest as detection does, into WebDataset shards; run it again to go on.
+
+    Exit code 0: all clips are in the shards, or in failures.jsonl with a reason; 1: it cannot go on.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    with _errors_told():
+        import avfake.prepare
+        from avfake.report.prepare import Progress, print_summary
+
+        if workers is None:
+            workers = 0 if engine == "ray" else len(os.sched_getaffinity(0))
+        with Progress(console) as told:
+            summary = avfake.prepare.prepare(
+                manifest,
+                out,
+                engine=engine,
+                workers=workers,
+                faces=faces,
+                faces_of_original=faces_of_original,
+                begin=told.begin,
+                progress=told.add,
+            )
+        print_summary(summary, told, out, Console(highlight=False))
 
 
 @app.command()

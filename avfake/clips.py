@@ -12,7 +12,7 @@ import io
 import json
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, AvfakeError
 from avfake.faces import CROP, Backend, TrackedFace, lip_crop, track_faces
 from avfake.media import Decoder, MediaInfo, Tick
+from avfake.storage import write_bytes
 
 PREPROCESSING = 1
 """Version of everything between a file and its clips; raised whenever crops or audio change."""
@@ -38,7 +39,7 @@ _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMW
 
 
 class ClipError(AvfakeError):
-    """A clip file cannot be read or written."""
+    """A clip file cannot be read."""
 
 
 @dataclass(eq=False)
@@ -95,7 +96,12 @@ def _check(name: str, array: NDArray[Any] | None, shape: tuple[int, ...], dtype:
 # ------------------------------------------------------------------------------------------- extraction
 
 
-def extract(decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0) -> Iterator[Clip]:
+Follow = Callable[[Iterable[Tick], Backend], Iterator[tuple[Tick, list[TrackedFace]]]]
+
+
+def extract(
+    decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0, follow: Follow = track_faces
+) -> Iterator[Clip]:
     """Yield the clips of a file by the time of their end, while it is decoded.
 
     Every face track is cut into clips of ``max_s`` seconds; a tail shorter than half of that is joined to the
@@ -104,7 +110,8 @@ def extract(decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0) -
     sound; a file without sound gives none of those. A track begins at its first measured face; later frames
     without a measured one repeat the crop before.
 
-    ``backend`` None means that faces are not looked for; a file without video needs none.
+    ``backend`` None means that faces are not looked for; a file without video needs none. ``follow`` finds the faces
+    of every tick (see ``faces.FaceRecord``).
     Raises ``MediaError`` when decoding fails and ``ValueError`` when ``max_s`` is shorter than a frame.
     """
     chunk_ticks = int(max_s * FPS + 1e-6)
@@ -118,7 +125,7 @@ def extract(decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0) -
         track = -1 if run.track is None else run.track
         heapq.heappush(finished, (chunk.end, track, chunk.clip(run.track, facts)))
 
-    for tick, faces in _with_faces(decoder, backend):
+    for tick, faces in _with_faces(decoder, backend, follow):
         # A run, once begun, lives on through frames in which its face is not measured.
         present: dict[int | None, TrackedFace | None] = {
             face.track: face for face in faces if face.track in runs or (face.ok and tick.frame is not None)
@@ -157,9 +164,9 @@ def _to_int16(audio: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     return samples
 
 
-def _with_faces(decoder: Decoder, backend: Backend | None) -> Iterator[tuple[Tick, list[TrackedFace]]]:
+def _with_faces(decoder: Decoder, backend: Backend | None, follow: Follow) -> Iterator[tuple[Tick, list[TrackedFace]]]:
     if backend is not None and decoder.info.video is not None:
-        yield from track_faces(decoder, backend)
+        yield from follow(decoder, backend)
     else:
         for tick in decoder:
             yield tick, []
@@ -281,19 +288,9 @@ def write_clip(clip: Clip, path: str | os.PathLike[str]) -> None:
 
     Lips are kept as JPEG (quality 98, 4:4:4, above 40 dB PSNR), audio exactly if it is on the 16-bit grid
     (see ``quantise_audio``), mouth points within 0.005 px. The same clip gives the same bytes.
-    Raises ``ClipError`` when the file cannot be written.
+    Raises ``StorageError`` when the file cannot be written.
     """
-    path = Path(path)
-    data = encode_clip(clip)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ClipError(f"{path} cannot be written: {error.strerror}; check the folder and its space.") from error
+    write_bytes(os.fspath(path), encode_clip(clip))
 
 
 def read_clip(path: str | os.PathLike[str]) -> Clip:

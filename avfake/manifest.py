@@ -7,10 +7,10 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from avfake import FPS, AvfakeError
+from avfake.storage import local_copy, whole_file
 
 SPLITS = ("train", "dev", "test")
 ASPECTS = ("visual", "audio", "sync")
@@ -19,7 +19,7 @@ Segment = tuple[float, float]
 
 
 class ManifestError(AvfakeError):
-    """A manifest cannot be read or written."""
+    """A manifest cannot be read, or holds what a manifest may not."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ def read(path: str | os.PathLike[str]) -> Iterator[Row]:
     """
     first_lines: dict[str, int] = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with local_copy(os.fspath(path)) as copy, open(copy, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 where = f"{path}, line {number}"
                 try:
-                    row = _row(json.loads(line))
+                    row = parse(json.loads(line))
                 except ValueError as error:  # JSON's own error is one, too
                     raise ManifestError(f"{where}: {error}.") from error
                 if row.id in first_lines:
@@ -112,36 +112,25 @@ def read(path: str | os.PathLike[str]) -> Iterator[Row]:
 def write(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     """Write rows as JSON Lines, whole or not at all, and return how many there were.
 
-    Raises ``ManifestError`` when the file cannot be written or a row could not be read back.
+    Raises ``ManifestError`` when a row could not be read back, ``StorageError`` when the file cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     ids: set[str] = set()
-    try:
-        try:
-            with open(part, "w", encoding="utf-8", newline="\n") as file:
-                for row in rows:
-                    try:
-                        line = json.dumps(asdict(row), ensure_ascii=False)
-                        _row(json.loads(line))
-                    except ValueError as error:
-                        raise ManifestError(f"{path}: row {row.id!r} is wrong: {error}.") from error
-                    if row.id in ids:
-                        raise ManifestError(f"{path}: id {row.id!r} appears twice.")
-                    ids.add(row.id)
-                    file.write(line + "\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be written: {error.strerror}; check the folder.") from error
+    with whole_file(os.fspath(path)) as file:
+        for row in rows:
+            try:
+                line = json.dumps(asdict(row), ensure_ascii=False)
+                parse(json.loads(line))
+            except ValueError as error:
+                raise ManifestError(f"{path}: row {row.id!r} is wrong: {error}.") from error
+            if row.id in ids:
+                raise ManifestError(f"{path}: id {row.id!r} appears twice.")
+            ids.add(row.id)
+            file.write(f"{line}\n".encode())
     return len(ids)
 
 
-# Parsing: every function below raises ValueError with a text that names the field and what it may be.
-
-
-def _row(value: Any) -> Row:
+def parse(value: Any) -> Row:
+    """Return the row that a JSON object is. Raises ``ValueError`` that names the field and what it may be."""
     names = [item.name for item in fields(Row)]
     _keys("the row", value, names)
     if value["split"] not in SPLITS:
@@ -155,6 +144,9 @@ def _row(value: Any) -> Row:
     if value["video"] is None and value["audio"] is None:
         raise ValueError("video and audio must not both be null")
     return Row(**value | {"labels": _labels(value["labels"]), "segments": _segments(value["segments"])})
+
+
+# Parts of a row: every function below raises ValueError as ``parse`` does.
 
 
 def _labels(value: Any) -> Labels:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from avfake.corpora import CorpusError
 from avfake.corpora.shared import rows as shared_rows
 from avfake.manifest import Labels, ManifestError, Row, Segments, read, write
+from avfake.storage import StorageError
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
@@ -133,7 +134,7 @@ def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"\xff\xd8\x00\n")
     with pytest.raises(ManifestError, match="not a manifest"):
         list(read(tmp_path / "clip.mp4"))
-    with pytest.raises(ManifestError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write([ROW], tmp_path / "nowhere" / "m.jsonl")
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from avfake.faces.base import Backend, FaceError, Region
 from avfake.faces.crop import CROP, lip_crop
+from avfake.faces.record import FaceRecord
 from avfake.faces.tracking import TrackedFace, track_faces
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "Backend",
     "BackendName",
     "FaceError",
+    "FaceRecord",
     "Region",
     "TrackedFace",
+    "backend_name",
     "lip_crop",
     "load_backend",
     "track_faces",
@@ -28,14 +31,22 @@ __all__ = [
 BackendName = Literal["auto", "facemesh", "face_alignment"]
 
 
-def load_backend(name: BackendName = "auto", *, threads: int = 1) -> Backend:
-    """Return a face backend; ``threads`` bounds the CPU threads of its LiteRT models.
+def backend_name(name: BackendName) -> BackendName:
+    """Return what ``auto`` stands for on this machine, or the name itself.
 
-    ``auto`` takes ``face_alignment`` where a CUDA device, the package and its weights are all there, else
-    ``facemesh``. Raises ``FaceError`` where package, weights or model files are missing.
+    ``auto`` takes ``face_alignment`` where a CUDA device, the package and its weights are all there, else ``facemesh``.
     """
     if name == "auto":
-        name = "face_alignment" if _fan_is_ready() else "facemesh"
+        return "face_alignment" if _fan_is_ready() else "facemesh"
+    return name
+
+
+def load_backend(name: BackendName = "auto", *, threads: int = 1) -> Backend:
+    """Return a face backend (see ``backend_name``); ``threads`` bounds the CPU threads of its LiteRT models.
+
+    Raises ``FaceError`` where package, weights or model files are missing.
+    """
+    name = backend_name(name)
     if name == "facemesh":
         from avfake.faces.facemesh import FaceMesh
 

@@ -39,7 +39,8 @@ class Tick(NamedTuple):
 class Decoder:
     """One pass over a file, instant by instant: iterate to get a ``Tick`` for each 1/25 s.
 
-    ``threads`` bounds the threads of the video decoder. Raises ``MediaError`` if the file cannot be read.
+    ``sound`` is another file that the sound is taken from; both then begin at t = 0. ``threads`` bounds the threads of
+    the video decoder. Raises ``MediaError`` if the file cannot be read.
     It is closed when the iteration ends or is given up, or by ``close``.
     """
 
@@ -49,8 +50,11 @@ class Decoder:
     decoded_s: float
     """Seconds decoded so far: the length of what the file really holds, once iterated."""
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, sound: str | os.PathLike[str] | None = None, threads: int = 1
+    ) -> None:
         self._path = os.fspath(path)
+        self._sound = None if sound is None else os.fspath(sound)
         self._sources: list[Source] = []
         self.warnings = []
         self.decoded_s = 0.0
@@ -61,8 +65,10 @@ class Decoder:
             raise
 
     def _begin(self, threads: int) -> None:
-        check_readable(self._path)
-        sources = self._source("video", threads), self._source("audio", threads)
+        for path in (self._path, self._sound):
+            if path is not None:
+                check_readable(path)
+        sources = self._source(self._path, "video", threads), self._source(self._sound or self._path, "audio", threads)
         starts = self._first_times(*sources)
         silent = [
             f"its {source.kind} stream {source.explain()}"
@@ -74,10 +80,11 @@ class Decoder:
             raise MediaError(f"{self._path}: {reason}.")
         self.warnings += [f"{reason}." for reason in silent]
         origin = min(starts.values())
-        if max(starts.values()) - origin > _LEAP_S:
-            self.warnings.append("its streams start more than an hour apart; both are taken to start together.")
-        else:
-            starts = dict.fromkeys(starts, origin)
+        if self._sound is None:  # else each file has a clock of its own
+            if max(starts.values()) - origin > _LEAP_S:
+                self.warnings.append("its streams start more than an hour apart; both are taken to start together.")
+            else:
+                starts = dict.fromkeys(starts, origin)
         container = sources[0].container
         self.info = MediaInfo(
             path=self._path,
@@ -132,8 +139,8 @@ class Decoder:
         while self._sources:
             self._sources.pop().container.close()
 
-    def _source(self, kind: Literal["video", "audio"], threads: int) -> Source:
-        source = Source(self._path, kind, threads)
+    def _source(self, path: str, kind: Literal["video", "audio"], threads: int) -> Source:
+        source = Source(path, kind, threads)
         self._sources.append(source)
         return source
 

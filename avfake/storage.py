@@ -1,0 +1,172 @@
+"""Addresses: plain paths, and whatever fsspec knows, as in ``s3://bucket/clips/a.mp4`` or ``memory://shards``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from avfake import AvfakeError
+
+
+class StorageError(AvfakeError):
+    """Something cannot be read from or written to where it is said to be."""
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is fsspec's, not a plain path."""
+    return "://" in address
+
+
+def join(folder: str, name: str) -> str:
+    """Return the address of ``name`` in ``folder``."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
+
+
+def absolute(address: str) -> str:
+    """Return an address that holds in any working directory."""
+    return address if is_remote(address) else os.path.abspath(address)
+
+
+@contextmanager
+def local_copy(address: str) -> Iterator[str]:
+    """Yield the path of a file on this machine: the address itself, or a copy of it that is deleted afterwards.
+
+    Raises ``StorageError`` when a remote file cannot be fetched; a plain path is not looked at.
+    """
+    if not is_remote(address):
+        yield address
+        return
+    descriptor, copy = tempfile.mkstemp(prefix="avfake-", suffix=Path(address).suffix)
+    os.close(descriptor)
+    try:
+        with _told(address, "read"):
+            system, path = fsspec.core.url_to_fs(address)
+            system.get_file(path, copy)
+        yield copy
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(copy)
+
+
+def stamp(address: str) -> tuple[int, str] | None:
+    """Return the size of a file in bytes and when it last changed, None if it is not there. Raises ``StorageError``."""
+    if not is_remote(address):
+        try:
+            found = os.stat(address)
+        except (OSError, ValueError):
+            return None
+        return found.st_size, str(found.st_mtime_ns)
+    with _told(address, "read"):
+        system, path = fsspec.core.url_to_fs(address)
+        try:
+            info = system.info(path)
+        except FileNotFoundError:
+            return None
+        changed = next(
+            (info[name] for name in ("ETag", "etag", "mtime", "LastModified", "created") if name in info), ""
+        )
+        return int(info.get("size") or 0), str(changed)
+
+
+def listing(folder: str, suffix: str) -> list[str]:
+    """Return the names of the files in a folder that end so, in order; empty where there is no such folder."""
+    if not is_remote(folder):
+        with _told(folder, "read"):
+            return sorted(n for n in os.listdir(folder) if n.endswith(suffix)) if os.path.isdir(folder) else []
+    with _told(folder, "read"):
+        system, path = fsspec.core.url_to_fs(folder)
+        system.invalidate_cache()
+        try:
+            found = system.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(Path(name).name for name in found if name.endswith(suffix))
+
+
+def read_bytes(address: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Return a file, or its bytes from ``start`` to ``end``. Raises ``StorageError``."""
+    with _told(address, "read"):
+        system, path = fsspec.core.url_to_fs(address)
+        data: bytes = system.cat_file(path, start=start, end=end)
+        return data
+
+
+def make_folder(folder: str) -> None:
+    """Create a folder where storage has such a thing. Raises ``StorageError``."""
+    with _told(folder, "written"):
+        system, path = fsspec.core.url_to_fs(folder)
+        system.makedirs(path, exist_ok=True)
+
+
+@contextmanager
+def whole_file(address: str) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears whole, when the block ends without an error, or not at all.
+
+    A killed process leaves at most a hidden ``.part`` file beside it (see ``remove_parts``). Raises ``StorageError``.
+    """
+    if is_remote(address):
+        # Stores show an object when its upload is complete.
+        with tempfile.NamedTemporaryFile(prefix="avfake-") as upload:
+            yield upload
+            upload.flush()
+            with _told(address, "written"):
+                system, path = fsspec.core.url_to_fs(address)
+                system.put_file(upload.name, path)
+        return
+    target = Path(address)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{address} cannot be written: {reason}; check the folder and its space.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_bytes(address: str, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises ``StorageError``."""
+    with whole_file(address) as file:
+        file.write(data)
+
+
+def remove(address: str) -> None:
+    """Delete a file if it is there. Raises ``StorageError``."""
+    with _told(address, "deleted"), suppress(FileNotFoundError):
+        system, path = fsspec.core.url_to_fs(address)
+        system.rm_file(path)
+
+
+def remove_parts(folder: str) -> None:
+    """Delete what killed processes left in a folder of this machine."""
+    if not is_remote(folder):
+        for name in listing(folder, ".part"):
+            if name.startswith("."):
+                remove(join(folder, name))
+
+
+@contextmanager
+def _told(address: str, verb: str) -> Iterator[None]:
+    """Turn whatever a storage driver raises into one sentence."""
+    try:
+        yield
+    except AvfakeError:
+        raise
+    except ImportError as error:
+        raise StorageError(f"{address}: {error}; install that package, then run this again.") from error
+    except FileNotFoundError as error:
+        raise StorageError(f"{address}: there is no such file or folder; check the address.") from error
+    except Exception as error:  # each store has exceptions of its own
+        reason: Any = getattr(error, "strerror", None) or " ".join(f"{type(error).__name__}: {error}".split())
+        raise StorageError(f"{address}: it cannot be {verb} ({reason}); check the address and your access.") from error
