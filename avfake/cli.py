@@ -8,10 +8,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from avfake.detect import Detection, Detector
+    from avfake.report.results import ResultList
 
 LONG_S = 20.0  # longer input gets a progress bar
 ERROR_SCHEMA = "avfake-error-1"
@@ -67,13 +68,15 @@ def _common(
 
 @app.command()
 def detect(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video or audio files to judge.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Video or audio files, folders of them, or fsspec addresses.")
+    ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document and nothing else instead of reports.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="F.jsonl", help="Also write one line of JSON a file, as each is done."),
+        str | None,
+        typer.Option("--out", metavar="F.jsonl", help="Also write one line of JSON a file; go on with a list begun."),
     ] = None,
     model: ModelOption = "mini",
     device: DeviceOption = "cpu",
@@ -81,6 +84,10 @@ def detect(
     threads: Annotated[
         int, typer.Option("--threads", min=1, metavar="N", help="CPU threads; more than one rarely helps.")
     ] = 1,
+    engine: EngineOption = "local",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, metavar="N", help="Files judged at once, each on one thread.")
+    ] = 0,
 ) -> None:
     """Judge files: is the mouth altered, is the voice synthetic, do they belong together?
 
@@ -92,31 +99,38 @@ def detect(
     from avfake.report.terminal import print_detection, print_reminder
 
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
-    detections, errors = [], []
-    with _errors_told(), _opened(out, paths) as lines:
-        detector = _load(model, device, faces, threads, progress)
-        if lines is not None:
-            _empty(lines)
-        for number, path in enumerate(paths, 1):
-            label = f"{number}/{len(paths)} {path.name}" if len(paths) > 1 else path.name
-            result = _judge(detector, path, label, progress)
+    entries: dict[str, dict[str, Any]] = {}
+    results: Iterator[tuple[str, Detection | str]]
+    judged = 0
+    with _errors_told(), ExitStack() as stack:
+        files, lines = _opened(paths, out, stack)
+        if engine == "local" and workers == 0:
+            detector = _load(model, device, faces, threads, progress)
+            waiting = _unjudged(files, lines, detector.fingerprint, entries)
+            results = ((file, _judge(detector, file, files, progress)) for file in waiting)
+        else:
+            results = _judge_at_once(files, lines, entries, model, device, faces, engine, workers, progress)
+        for file, result in results:
+            judged += 1
             if isinstance(result, str):
                 _tell(_one_line(result))
-                entry = {"schema": ERROR_SCHEMA, "file": str(path), "error": result}
-                errors.append(entry)
+                entries[file] = {"schema": ERROR_SCHEMA, "file": file, "error": result}
             else:
-                entry = result.to_dict()
-                detections.append(entry)
+                entries[file] = result.to_dict()
                 if not as_json:
                     print_detection(result, console)
                     console.print()
             if lines is not None:
-                _write(lines, entry)
+                lines.add(entries[file])
+    if judged < len(files):
+        _tell(f"{len(files) - judged} of {len(files)} files were in {out} already")
+    errors = [entries[file] for file in files if entries[file]["schema"] == ERROR_SCHEMA]
+    detections = [entries[file] for file in files if entries[file]["schema"] != ERROR_SCHEMA]
     if as_json:
         batch = {"schema": BATCH_SCHEMA, "detections": detections, "errors": errors}
-        typer.echo(_json(entry if len(paths) == 1 else batch, indent=2))
+        typer.echo(_json(entries[files[0]] if len(files) == 1 else batch))
     elif detections:
-        print_reminder(detector.config.model.name, console)
+        print_reminder(detections[0]["model"], console)
     if errors:
         raise typer.Exit(1)
 
@@ -152,7 +166,7 @@ def manifest(
         from avfake import corpora
         from avfake.manifest import read, write
 
-        write(corpora.read(corpus, root.absolute()), out)
+        write(corpora.read(corpus, Path(os.path.abspath(root))), out)
         print_counts(read(out), Console(highlight=False))
 
 
@@ -292,23 +306,74 @@ def _load(
         return Detector.from_pretrained(model, device=device, threads=threads, faces=faces)
 
 
-def _judge(detector: Detector, path: Path, label: str, progress: Console) -> Detection | str:
-    """Return the detection, or the sentence that says why there is none."""
+def _opened(paths: list[str], out: str | None, stack: ExitStack) -> tuple[list[str], ResultList | None]:
+    """Find the files to judge, and open the list of results, which stays as it is until the model is loaded."""
+    from avfake.report.results import ResultList, ResultsError
+    from avfake.storage import expand
+
+    files = expand(paths)
+    if out is None:
+        return files, None
     try:
-        with _shown(progress, path, label) as told:
-            detection = detector.detect(path, progress=told)
-        _json(detection.to_dict())
-        return detection
-    except AvfakeError as error:
-        return str(error) if str(path) in str(error) else f"{path}: {error}"
-    except Exception as error:  # hours of other files may hang on this run; the traceback is shown, the exit code is 1
-        log.exception("%s: an error inside avfake", _one_line(str(path)))
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"{path}: avfake itself failed ({reason}); please report it with the lines above"
+        lines = ResultList(out, files)
+    except ResultsError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from None
+    stack.callback(lines.close)
+    return files, lines
+
+
+def _unjudged(
+    files: list[str], lines: ResultList | None, fingerprint: str, entries: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Yield the files that the list has no answer for; the answers that it has go into ``entries``."""
+    for file in files:
+        older = None if lines is None else lines.older(file, fingerprint)
+        if older is None:
+            yield file
+        else:
+            entries[file] = older
+
+
+def _judge(detector: Detector, file: str, files: list[str], progress: Console) -> Detection | str:
+    from avfake.scan import judge
+
+    number, name = files.index(file) + 1, os.path.basename(file)
+    with _shown(progress, file, f"{number}/{len(files)} {name}" if len(files) > 1 else name) as told:
+        return judge(detector, file, progress=told)
+
+
+def _judge_at_once(
+    files: list[str],
+    lines: ResultList | None,
+    entries: dict[str, dict[str, Any]],
+    model: str,
+    device: str,
+    faces: Literal["auto", "facemesh", "face_alignment"],
+    engine: Literal["local", "ray"],
+    workers: int,
+    progress: Console,
+) -> Iterator[tuple[str, Detection | str]]:
+    """Judge several files at once; they come in the order in which they are done."""
+    from rich.progress import Progress
+
+    from avfake.detect import fingerprint
+    from avfake.engines import Died, run
+    from avfake.faces import backend_name
+    from avfake.models import fingerprint as fingerprint_of
+    from avfake.scan import Judges
+
+    faces = backend_name(faces)
+    waiting = _unjudged(files, lines, fingerprint(fingerprint_of(model), faces), entries)
+    with Progress(console=progress, disable=not progress.is_terminal, transient=True) as bar:
+        task = bar.add_task("judging", total=len(files))
+        make = Judges(model, device, faces)
+        for file, result in run(make, waiting, engine=engine, workers=workers, gpu=device.startswith("cuda")):
+            bar.update(task, completed=len(entries) + 1)
+            yield file, f"{file}: {result.reason}; try it alone" if isinstance(result, Died) else result
 
 
 @contextmanager
-def _shown(progress: Console, path: Path, label: str) -> Iterator[Callable[[float], None]]:
+def _shown(progress: Console, path: str, label: str) -> Iterator[Callable[[float], None]]:
     """Show on a terminal that a file is being judged; yields what is to be told the seconds done."""
     if not progress.is_terminal:
         yield lambda seconds: None
@@ -317,8 +382,9 @@ def _shown(progress: Console, path: Path, label: str) -> Iterator[Callable[[floa
 
     from avfake.media import probe
     from avfake.report.terminal import shown
+    from avfake.storage import is_remote
 
-    duration = probe(path).duration_s
+    duration = None if is_remote(path) else probe(path).duration_s
     if duration is None or duration < LONG_S:
         with progress.status(f"judging {shown(label)}".replace("[", r"\[")):
             yield lambda seconds: None
@@ -330,68 +396,8 @@ def _shown(progress: Console, path: Path, label: str) -> Iterator[Callable[[floa
         yield lambda seconds: bar.update(task, completed=seconds)
 
 
-def _check_output(out: Path, paths: list[Path]) -> None:
-    """Refuse to overwrite what is surely not a list of results: an input, or a file that holds something else."""
-    target = os.path.realpath(out)
-    if any(target == os.path.realpath(path) for path in paths):
-        raise typer.BadParameter(f"{out} is one of the files to judge; name another file", param_hint="--out")
-    if out.is_file():
-        with out.open("rb") as file:
-            begin = file.readline()
-        if begin and not _is_result(begin):
-            raise typer.BadParameter(
-                f"{out} holds something that is no list of results; name another file", param_hint="--out"
-            )
-
-
-def _is_result(line: bytes) -> bool:
-    """Whether a line is one that ``--out`` writes."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(entry, dict) and str(entry.get("schema")).startswith(("avfake-detection-", "avfake-error-"))
-
-
-@contextmanager
-def _opened(out: Path | None, paths: list[Path]) -> Iterator[TextIO | None]:
-    """Open the list of results, which keeps what it holds until it is emptied: the model may not load."""
-    if out is None:
-        yield None
-        return
-    try:
-        _check_output(out, paths)
-        file = out.open("a", encoding="utf-8")
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise typer.BadParameter(
-            f"{out} cannot be written ({reason}); name a file you can write", param_hint="--out"
-        ) from None
-    with file:
-        yield file
-
-
-def _empty(lines: TextIO) -> None:
-    # A pipe or a device cannot be emptied, and need not be.
-    with suppress(OSError):
-        lines.truncate(0)
-
-
-def _write(lines: TextIO, entry: dict[str, Any]) -> None:
-    """Write one line at once, so that a run which is killed has lost nothing."""
-    try:
-        lines.write(_json(entry) + "\n")
-        lines.flush()
-    except OSError as error:
-        with suppress(OSError):  # closing writes once more
-            lines.close()
-        raise AvfakeError(
-            f"{lines.name}: it cannot be written ({error.strerror}); free some space or name another file"
-        ) from None
-
-
-def _json(value: dict[str, Any], indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, allow_nan=False)
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def _figures(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from silero_vad import load_silero_vad
 
-from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, __version__
 from avfake.clips import PREPROCESSING, Clip, extract
-from avfake.faces import Backend, BackendName, FaceError, load_backend
+from avfake.faces import Backend, BackendName, FaceError, backend_name, load_backend
 from avfake.media import Decoder
 from avfake.models import (
     INVALID,
@@ -29,6 +30,7 @@ from avfake.models import (
     load_checkpoint,
 )
 from avfake.models.visual import EMBED_BATCH
+from avfake.storage import sha256
 
 SCHEMA = "avfake-detection-1"
 
@@ -111,7 +113,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Detection:
-    """All that was found in one file. ``voice`` judges the sound of the whole file, whoever is in view."""
+    """All that was found in one file. ``voice`` judges the sound of the whole file, whoever is in view.
+
+    ``sha256`` is of the file's content and ``detector`` the fingerprint of what judged it (see ``fingerprint``): the
+    same two give the same answer. None where clips were judged that are no file.
+    """
 
     file: str
     model: str
@@ -121,6 +127,8 @@ class Detection:
     tracks: tuple[Track, ...]
     speech: tuple[tuple[float, float], ...]
     warnings: tuple[str, ...] = ()
+    sha256: str | None = None
+    detector: str | None = None
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,6 +169,12 @@ class WindowScore:
     sync: float
 
 
+def fingerprint(checkpoint: str, faces: BackendName) -> str:
+    """Return a digest of all that decides over a result beside the file: model files, face backend, this code."""
+    parts = [checkpoint, faces, __version__, str(PREPROCESSING), SCHEMA]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
 class Detector:
     """Judges files with one model. ``Detector.from_pretrained("mini").detect("clip.mp4")``."""
 
@@ -189,7 +203,8 @@ class Detector:
         # Freeing one block of just under 32 MB makes glibc keep that much for reuse; else every layer of the lip
         # tower faults its memory in anew, a sixth of all CPU time.
         torch.empty(31 << 20, dtype=torch.uint8)
-        self._faces: BackendName = faces
+        self._faces: BackendName = backend_name(faces)
+        self.fingerprint = fingerprint(checkpoint.fingerprint, self._faces)
         self._backend: Backend | FaceError | None = None
 
     @classmethod
@@ -212,13 +227,14 @@ class Detector:
         for clip in extract(decoder, backend):
             pieces.append(self.examine(clip))
             progress(clip.start_s + clip.duration_s)
-        return self.judge(
+        detection = self.judge(
             str(path),
             pieces,
             has_audio=decoder.info.audio is not None,
             duration_s=decoder.decoded_s,
             warnings=decoder.warnings,
         )
+        return replace(detection, sha256=sha256(str(path)), detector=self.fingerprint)
 
     @property
     def backend(self) -> Backend:

@@ -54,6 +54,7 @@ from avfake.storage import (
     read_bytes,
     remove,
     remove_parts,
+    sha256,
     stamp,
     whole_file,
     write_bytes,
@@ -359,7 +360,7 @@ class Worker:
             return False
         for address, *known in record["files"]:
             now = stamp(address)
-            if list(now or (None, None)) != known[:2] and (now is None or _sha256(address) != known[2]):
+            if list(now or (None, None)) != known[:2] and (now is None or sha256(address) != known[2]):
                 return False
         return True
 
@@ -472,12 +473,7 @@ def _addresses(job: Job, row: Row) -> list[str]:
 
 def _file(address: str) -> tuple[str, int | None, str | None, str | None]:
     found = stamp(address)
-    return (address, None, None, None) if found is None else (address, *found, _sha256(address))
-
-
-def _sha256(address: str) -> str:
-    with local_copy(address) as path, open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return (address, None, None, None) if found is None else (address, *found, sha256(address))
 
 
 @contextmanager

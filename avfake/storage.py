@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +13,13 @@ from typing import IO, Any
 import fsspec
 
 from avfake import AvfakeError
+
+MEDIA_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),
+    *(".ts", ".vob", ".webm", ".wmv"),
+    *(".aac", ".aiff", ".amr", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"),
+)
+"""What is taken for media in a folder; a file that is named is judged whatever its name."""
 
 
 class StorageError(AvfakeError):
@@ -72,6 +80,12 @@ def stamp(address: str) -> tuple[int, str] | None:
             (info[name] for name in ("ETag", "etag", "mtime", "LastModified", "created") if name in info), ""
         )
         return int(info.get("size") or 0), str(changed)
+
+
+def sha256(address: str) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal. Raises ``StorageError``, ``OSError``."""
+    with local_copy(address) as path, open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def listing(folder: str, suffix: str) -> list[str]:
@@ -154,6 +168,42 @@ def remove_parts(folder: str) -> None:
         for name in listing(folder, ".part"):
             if name.startswith("."):
                 remove(join(folder, name))
+
+
+def expand(addresses: Iterable[str]) -> list[str]:
+    """Return every file once: those named, those below a folder, and those that a remote pattern (``*``) matches.
+
+    Raises ``StorageError`` for storage that cannot be listed.
+    """
+    found: dict[str, None] = {}
+    for address in addresses:
+        if is_remote(address):
+            matches = _find_remote(address)
+        elif os.path.isdir(address):
+            matches = sorted(str(path) for path in Path(address).rglob("*") if _is_media(path.name) and path.is_file())
+        else:
+            matches = [address]
+        found |= dict.fromkeys(matches or [address])  # an empty folder becomes an error of its own when it is opened
+    return list(found)
+
+
+def _find_remote(address: str) -> list[str]:
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        if "*" in path:
+            matches = system.glob(path)
+        elif system.isdir(path):
+            matches = [name for name in system.find(path) if _is_media(name)]
+        else:
+            return [address]
+        return sorted(system.unstrip_protocol(name) for name in matches)
+    except Exception as error:  # each store has exceptions of its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StorageError(f"{address}: it cannot be listed ({reason}); check the address and your access.") from error
+
+
+def _is_media(name: str) -> bool:
+    return Path(name).suffix.lower() in MEDIA_SUFFIXES and not Path(name).name.startswith(".")
 
 
 @contextmanager

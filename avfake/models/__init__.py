@@ -7,6 +7,7 @@ from avfake.models.pretrained import (
     CheckpointError,
     Threshold,
     embedded_models,
+    fingerprint,
     load_checkpoint,
     save_checkpoint,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Scores",
     "Threshold",
     "embedded_models",
+    "fingerprint",
     "load_checkpoint",
     "save_checkpoint",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import tempfile
@@ -69,10 +70,11 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in evaluation mode with its configuration."""
+    """A model in evaluation mode with its configuration; ``fingerprint`` is of the files it came from."""
 
     model: AVFakeModel
     config: CheckpointConfig
+    fingerprint: str = ""
 
 
 def embedded_models() -> list[str]:
@@ -122,7 +124,22 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / WEIGHTS} does not fit its {CONFIG}; both files must come from the same checkpoint"
         ) from error
-    return Checkpoint(model.eval(), config)
+    return Checkpoint(model.eval(), config, _fingerprint(folder))
+
+
+def fingerprint(name: str | Path) -> str:
+    """Return what ``load_checkpoint(name).fingerprint`` would be, without loading. Raises ``CheckpointError``."""
+    folder = _find(str(name))
+    try:
+        return _fingerprint(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder} is not a checkpoint that can be read ({error.strerror})") from error
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256((folder / CONFIG).read_bytes())
+    digest.update((folder / WEIGHTS).read_bytes())
+    return digest.hexdigest()
 
 
 def _first_line(reason: object) -> str:
