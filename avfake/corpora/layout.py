@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avfake.corpora import CorpusError
-from avfake.manifest import Row
+from avfake.manifest import Row, Segment
 
 log = logging.getLogger(__name__)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -92,6 +93,23 @@ def value_of(where: str, record: Any, name: str, kind: type | tuple[type, ...]) 
     if not isinstance(record[name], kind):
         raise CorpusError(f"{where}: the field {name!r} has the value {record[name]!r}, which is of a wrong type.")
     return record[name]
+
+
+def segments(where: str, record: Any, name: str) -> tuple[Segment, ...]:
+    """Return the field ``name`` of a JSON object, a list of [start, end] in seconds or null; else ``CorpusError``.
+
+    A segment of no length (where something was cut out) is no stretch that could be called fake, and is left out.
+    """
+    found = []
+    for pair in value_of(where, record, name, (list, type(None))) or ():
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(time) in (int, float) for time in pair)):
+            raise CorpusError(f"{where}: the field {name!r} must hold [start, end] in seconds, not {pair!r}.")
+        start, end = float(pair[0]), float(pair[1])
+        if not 0 <= start <= end < math.inf:
+            raise CorpusError(f"{where}: the field {name!r} must hold 0 <= start <= end, not {pair!r}.")
+        if start < end:
+            found.append((start, end))
+    return tuple(found)
 
 
 def files(folder: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -1,0 +1,60 @@
+"""ASVspoof 5, track 1: crowd-sourced speech against synthetic, converted and adversarial speech. Sound alone.
+
+Layout (zenodo.org/records/14498691; the protocols may also lie in ROOT/ASVspoof5_protocols)::
+
+    ROOT/ASVspoof5.train.tsv, ROOT/ASVspoof5.dev.track_1.tsv, ROOT/ASVspoof5.eval.track_1.tsv
+    ROOT/flac_T/T_*.flac, ROOT/flac_D/D_*.flac, ROOT/flac_E_eval/E_*.flac
+
+In spite of its name a protocol has no tabs and no header: ten fields between spaces, speaker, file, gender, codec,
+codec quality, codec seed, attack tag, attack, key and one unused (nii-yamagishilab/AntiDeepfake,
+protocols/ASVspoof5.py shows lines, such as ``D_4461 D_0000000169 F - - - AC1 A14 spoof -``; other public readers give
+the same names). The challenge scores bona fide as positive; here bonafide is audio 0 and spoof is audio 1. ``method``
+is the attack (A01 to A32), ``identity`` the speaker. The splits are the official ones (eval is our test). The early
+form with six fields, of the challenge's first phase, is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from avfake.corpora import Reader
+from avfake.corpora.asvspoof2019 import bonafide_or_spoof
+from avfake.corpora.layout import fields, present, require
+from avfake.manifest import Labels, Row
+
+_TITLE = "ASVspoof 5"
+_PARTS = {
+    "ASVspoof5.train.tsv": ("flac_T", "train"),
+    "ASVspoof5.dev.track_1.tsv": ("flac_D", "dev"),
+    "ASVspoof5.eval.track_1.tsv": ("flac_E_eval", "test"),
+}
+
+
+def _rows(root: Path, variant: str | None) -> Iterator[Row]:
+    protocols = root / "ASVspoof5_protocols"
+    if not protocols.is_dir():
+        protocols = root
+    require(protocols, _TITLE, *_PARTS)
+    return present(_listed(root, protocols), _TITLE)
+
+
+def _listed(root: Path, protocols: Path) -> Iterator[Row]:
+    for name, (folder, split) in _PARTS.items():
+        for where, line in fields(protocols / name, (10,)):
+            speaker, utterance, attack, key = line[0], line[1], line[7], line[8]
+            label = bonafide_or_spoof(where, key)
+            yield Row(
+                id=utterance,
+                video=None,
+                audio=str(root / folder / f"{utterance}.flac"),
+                corpus="asvspoof5",
+                split=split,
+                identity=speaker,
+                method=attack if label else None,
+                language="en",
+                labels=Labels(audio=label),
+            )
+
+
+READER = Reader(_TITLE, _rows)
