@@ -191,13 +191,13 @@ def prepare(
 
     console = Console(stderr=True, highlight=False)
     with _errors_told():
-        import avfake.prepare
+        from avfake.prepare import prepare as run
         from avfake.report.prepare import Progress, print_summary
 
         if workers is None:
             workers = 0 if engine == "ray" else len(os.sched_getaffinity(0))
         with Progress(console) as told:
-            summary = avfake.prepare.prepare(
+            summary = run(
                 manifest,
                 out,
                 engine=engine,

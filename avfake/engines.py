@@ -119,6 +119,7 @@ class _LocalPool(_Pool):
         self._make = make
         self._context = multiprocessing.get_context("spawn")  # threads of torch and FFmpeg do not survive a fork
         self._processes: dict[Connection, Any] = {}
+        self._ready: set[Connection] = set()
 
     def begin(self) -> Connection:
         ours, theirs = self._context.Pipe()
@@ -133,18 +134,23 @@ class _LocalPool(_Pool):
             worker.send(item)
 
     def wait(self, busy: list[Connection]) -> tuple[Connection, Any]:
-        worker = wait(busy)[0]
-        assert isinstance(worker, Connection)
-        try:
-            done, value = worker.recv()
-        except (EOFError, ConnectionResetError):
-            process = self._processes.pop(worker)
-            process.join()
-            worker.close()
-            return worker, Died(_reason(process.exitcode))
-        if not done:
-            raise value
-        return worker, value
+        while True:
+            worker = wait(busy)[0]
+            assert isinstance(worker, Connection)
+            try:
+                kind, value = worker.recv()
+            except (EOFError, ConnectionResetError):
+                process = self._processes.pop(worker)
+                process.join()
+                worker.close()
+                if worker in self._ready:
+                    return worker, Died(_reason(process.exitcode))
+                raise EngineError(f"A worker cannot begin: {_reason(process.exitcode)}; ask for fewer.") from None
+            if kind == "error":
+                raise value
+            if kind == "result":
+                return worker, value
+            self._ready.add(worker)
 
     def close(self) -> None:
         for worker, process in self._processes.items():
@@ -163,19 +169,16 @@ def _serve(make: Callable[[], Callable[[Any], Any]], pipe: Connection) -> None:
     """Life of a worker process."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    work = None
-    while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        try:
-            work = work or make()
-            answer = True, work(item)
-        except Exception as error:  # it is raised again where the results are read
-            logging.getLogger(__name__).debug("raised in a worker", exc_info=True)
-            answer = False, error
-        pipe.send(answer)
+    try:
+        work = make()
+        pipe.send(("ready", None))
+        while True:
+            pipe.send(("result", work(pipe.recv())))
+    except EOFError:
+        pass
+    except Exception as error:  # it is raised again where the results are read
+        logging.getLogger(__name__).debug("raised in a worker", exc_info=True)
+        pipe.send(("error", error))
 
 
 def _die_with_parent() -> None:
@@ -219,6 +222,11 @@ class _RayPool(_Pool):
         try:
             return worker, self._ray.get(done)
         except self._ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise EngineError(
+                    f"The Ray workers cannot begin ({' '.join(str(error).split())[-200:]}); install this version of "
+                    "avfake on every node."
+                ) from None
             return worker, Died(f"the Ray worker ended: {' '.join(str(error).split())[:200]}")
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
