@@ -100,7 +100,7 @@ Follow = Callable[[Iterable[Tick], Backend], Iterator[tuple[Tick, list[TrackedFa
 
 
 def extract(
-    decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0, follow: Follow = track_faces
+    decoder: Decoder, backend: Backend | None, *, max_s: float = 10.0, follow: Follow | None = None
 ) -> Iterator[Clip]:
     """Yield the clips of a file by the time of their end, while it is decoded.
 
@@ -110,8 +110,8 @@ def extract(
     sound; a file without sound gives none of those. A track begins at its first measured face; later frames
     without a measured one repeat the crop before.
 
-    ``backend`` None means that faces are not looked for; a file without video needs none. ``follow`` finds the faces
-    of every tick (see ``faces.FaceRecord``).
+    ``backend`` None means that faces are not looked for; a file without video needs none. ``follow`` takes the place of
+    ``track_faces`` (see ``faces.FaceRecord``).
     Raises ``MediaError`` when decoding fails and ``ValueError`` when ``max_s`` is shorter than a frame.
     """
     chunk_ticks = int(max_s * FPS + 1e-6)
@@ -164,9 +164,11 @@ def _to_int16(audio: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     return samples
 
 
-def _with_faces(decoder: Decoder, backend: Backend | None, follow: Follow) -> Iterator[tuple[Tick, list[TrackedFace]]]:
+def _with_faces(
+    decoder: Decoder, backend: Backend | None, follow: Follow | None
+) -> Iterator[tuple[Tick, list[TrackedFace]]]:
     if backend is not None and decoder.info.video is not None:
-        yield from follow(decoder, backend)
+        yield from (track_faces if follow is None else follow)(decoder, backend)
     else:
         for tick in decoder:
             yield tick, []
@@ -343,8 +345,11 @@ def encode_clip(clip: Clip) -> bytes:
     return file.getvalue()
 
 
-def decode_clip(data: bytes, name: str = "clip") -> Clip:
-    """Return the clip in the bytes of a clip file, which errors call ``name``; see ``read_clip``."""
+def decode_clip(data: bytes, name: str = "clip", *, start: int = 0, end: int | None = None) -> Clip:
+    """Return the clip in the bytes of a clip file, which errors call ``name``; see ``read_clip``.
+
+    With ``start`` and ``end``, frames ``start`` to ``end`` (exclusive) alone, for which no other is decompressed.
+    """
     try:
         with av.open(io.BytesIO(data), "r") as container:
             attached = [stream.data for stream in container.streams.attachments if stream.name == _ATTACHMENT]
@@ -360,13 +365,13 @@ def decode_clip(data: bytes, name: str = "clip") -> Clip:
                     f"and this avfake reads version {PREPROCESSING}; "
                     "delete the folder of prepared clips and let it be made again."
                 )
-            lips, audio = _decode_streams(container)
+            lips, audio = _decode_streams(container, slice(start, end))
         return Clip(
             lips=lips,
             audio=audio,
-            mouth=None if header["mouth"] is None else np.array(header["mouth"], dtype=np.float32),
-            face_ok=np.array(header["face_ok"], dtype=bool),
-            start_s=header["start_s"],
+            mouth=None if header["mouth"] is None else np.array(header["mouth"][start:end], dtype=np.float32),
+            face_ok=np.array(header["face_ok"][start:end], dtype=bool),
+            start_s=header["start_s"] + start / FPS,
             track=header["track"],
             source=header["source"],
         )
@@ -375,19 +380,22 @@ def decode_clip(data: bytes, name: str = "clip") -> Clip:
 
 
 def _decode_streams(
-    container: av.container.InputContainer,
+    container: av.container.InputContainer, frames: slice
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
-    pictures: list[NDArray[np.uint8]] = []
+    pictures: list[bytes] = []
     samples: list[NDArray[np.int16]] = []
     for packet in container.demux(*container.streams.video, *container.streams.audio):
         if packet.stream.type == "audio":
-            frames = [frame for frame in packet.decode() if isinstance(frame, av.AudioFrame)]
-            samples += [frame.to_ndarray()[0] for frame in frames]
+            decoded = [frame for frame in packet.decode() if isinstance(frame, av.AudioFrame)]
+            samples += [frame.to_ndarray()[0] for frame in decoded]
         elif packet.size:
-            pictures.append(_rgb(bytes(packet)))
-    lips = np.stack(pictures) if pictures else None
-    audio = np.concatenate(samples).astype(np.float32) / np.float32(32768) if samples else None
-    return lips, audio
+            pictures.append(bytes(packet))
+    lips = np.stack([_rgb(picture) for picture in pictures[frames]]) if pictures else None
+    if not samples:
+        return lips, None
+    end = None if frames.stop is None else frames.stop * SAMPLES_PER_FRAME
+    sound = np.concatenate(samples)[frames.start * SAMPLES_PER_FRAME : end]
+    return lips, sound.astype(np.float32) / np.float32(32768)
 
 
 def _jpeg(crop: NDArray[np.uint8]) -> bytes:

@@ -26,6 +26,7 @@ from avfake.clips import (
     write_clip,
 )
 from avfake.media import Tick
+from avfake.storage import StorageError
 
 MAX_S = 0.4  # ten ticks: short chunks, so that a few dozen ticks meet every case
 
@@ -398,7 +399,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ClipError) as error:
+    with pytest.raises(StorageError) as error:
         write_clip(make_clip(), tmp_path / "nowhere" / "a.mkv")
     assert_one_sentence(error, "a.mkv")
 
@@ -413,10 +414,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "replace", interrupted)
     error: BaseException = OSError(28, "No space left on device")
-    with pytest.raises(ClipError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         write_clip(make_clip(), path)
     error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         write_clip(make_clip(), path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mkv"]
+
+
+def test_a_stretch_is_read_without_the_rest(tmp_path: Path) -> None:
+    clip = make_clip()
+    whole = decode_clip(encode_clip(clip))
+    part = decode_clip(encode_clip(clip), start=3, end=7)
+    assert whole.lips is not None
+    assert whole.audio is not None
+    assert whole.mouth is not None
+    np.testing.assert_array_equal(part.lips, whole.lips[3:7])
+    np.testing.assert_array_equal(part.audio, whole.audio[3 * SAMPLES_PER_FRAME : 7 * SAMPLES_PER_FRAME])
+    np.testing.assert_array_equal(part.mouth, whole.mouth[3:7])
+    np.testing.assert_array_equal(part.face_ok, whole.face_ok[3:7])
+    assert part.start_s == pytest.approx(clip.start_s + 3 / 25)
+    with pytest.raises(ClipError, match="not a whole clip"):
+        decode_clip(encode_clip(clip), start=1000)

@@ -14,7 +14,6 @@ from avfake.manifest import Labels, Row
 from avfake.models import MAX_SHIFT, SHIFTS, AVFakeModel, load_checkpoint
 from avfake.models.fusion import SyncHead
 from avfake.training import TrainingError, data, loop
-from avfake.training.augment import MIRROR, augment_lips, augment_voice
 from avfake.training.check import Samples, check
 from avfake.training.data import MAX_JITTER, Sample, VideoSampler, VoiceSampler, window_batch
 from avfake.training.losses import known_bce, losses, pair_curves, sync_contrast
@@ -108,37 +107,6 @@ def test_losses_of_a_mixed_batch_reach_every_head_but_not_the_frozen_backbone() 
         assert head.weight.grad is not None
         assert head.weight.grad.abs().sum() > 0
     assert model.lip_tower.place.weight.grad is None
-
-
-def test_mirroring_twice_is_nothing() -> None:
-    assert (MIRROR[MIRROR] == np.arange(20)).all()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_mouth_points_move_with_the_picture(seed: int) -> None:
-    corner, other = np.array([30.0, 40.0]), np.array([70.0, 60.0])
-    lips = np.full((1, 96, 96, 3), 20, np.uint8)
-    for x, y in (corner, other):
-        lips[0, int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = 250
-    mouth = np.tile(other, (1, 20, 1)).astype(np.float32)
-    mouth[0, 0] = corner
-    picture, points = augment_lips(lips, mouth, np.random.default_rng(seed))
-    grey = picture[0].astype(float).mean(-1)
-    where = {0, int(MIRROR[0])}
-    moved = next(points[0, i] for i in where if not np.allclose(points[0, i], points[0, 5], atol=1))
-    for x, y in (moved, points[0, 5]):
-        patch = grey[int(y) - 1 : int(y) + 3, int(x) - 1 : int(x) + 3]
-        assert patch.mean() > grey.mean() + 15
-
-
-def test_voice_augmentation_keeps_length_and_stays_finite() -> None:
-    voice = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    for seed in range(20):
-        out = augment_voice(voice, np.random.default_rng(seed))
-        assert out.shape == voice.shape
-        assert out.dtype == np.float32
-        assert np.isfinite(out).all()
-    assert np.isfinite(augment_voice(np.zeros(16_000, np.float32), np.random.default_rng(3))).all()
 
 
 def test_samplers_balance_labels_and_pair_sources() -> None:

@@ -18,11 +18,11 @@ from rich.progress import track
 from torch import Tensor
 
 from avfake import SAMPLES_PER_FRAME
+from avfake.augment import Rng, augment_voice
 from avfake.clips import Clip, extract, read_clip, write_clip
 from avfake.faces import Backend, load_backend
 from avfake.manifest import Row
 from avfake.media import Decoder, MediaError
-from avfake.training.augment import Rng, augment_voice
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
+from avfake.augment import Rng, augment_lips
 from avfake.clips import PREPROCESSING
 from avfake.config import StageConfig, TrainConfig
 from avfake.corpora import shared
@@ -30,7 +31,6 @@ from avfake.models.fusion import MAX_SHIFT, AVFakeModel
 from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
 from avfake.models.visual import EMBED_BATCH, LipTower
 from avfake.training import TrainingError
-from avfake.training.augment import Rng, augment_lips
 from avfake.training.check import check
 from avfake.training.data import Batch, Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
 from avfake.training.losses import known_bce, losses
