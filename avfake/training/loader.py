@@ -129,7 +129,8 @@ class _Stream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        # Batches come from the workers in turn.
+        # Batches come from the workers in turn, and the first that is wanted from the first of them.
+        worker = (worker + self.start) % workers
         skipped = len(range(worker, self.start, workers))
         consumer, consumers = self.rank * workers + worker, self.world * workers
         config = self.config
