@@ -20,11 +20,9 @@ class ConfigError(AvfakeError):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the shared corpus lies, and where prepared clips are kept between runs."""
+    """Folder of what ``avfake prepare`` made."""
 
-    root: str = "../shared/corpus"
-    cache: str = "runs/clips"
-    window: int = 64  # frames of a training window (2.56 s)
+    shards: str = "runs/shards"
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,17 @@ from avfake.config import ConfigError, load_config
 from avfake.manifest import Labels, Row
 from avfake.models import MAX_SHIFT, SHIFTS, AVFakeModel, load_checkpoint
 from avfake.models.fusion import SyncHead
-from avfake.training import TrainingError, data, loop
+from avfake.training import TrainingError, loop
 from avfake.training.check import Samples, check
-from avfake.training.data import MAX_JITTER, Sample, VideoSampler, VoiceSampler, window_batch
+from avfake.training.data import MAX_JITTER, Embedded, VideoSampler, VoiceSampler, window_batch
 from avfake.training.losses import known_bce, losses, pair_curves, sync_contrast
 
 MINI = Path(__file__).parents[1] / "configs" / "mini.yaml"
 
 
-def sample(name: str, *, frames: int = 60, visual: int | None = 0, audio: int | None = 0, lips: bool = True) -> Sample:
+def sample(
+    name: str, *, frames: int = 60, visual: int | None = 0, audio: int | None = 0, lips: bool = True
+) -> Embedded:
     """A sample with random content; a video if it has lips, speech otherwise."""
     rng = np.random.default_rng(sum(map(ord, name)))
     labels = Labels(visual=visual if lips else None, audio=audio, sync=0 if lips else None)
@@ -33,7 +35,7 @@ def sample(name: str, *, frames: int = 60, visual: int | None = 0, audio: int | 
         face_ok=np.ones(frames, np.bool_),
     )
     embedded = torch.from_numpy(rng.normal(size=(1, frames, 192))).half() if lips else None
-    return Sample(row, clip, embedded)
+    return Embedded(row, clip, frames=embedded)
 
 
 def test_unknown_labels_teach_nothing() -> None:
@@ -145,10 +147,10 @@ def test_the_least_corpus_can_be_trained_on() -> None:
         (1, 1, [], "dev split"),
     ],
 )
-def test_what_a_corpus_lacks_is_told_in_one_sentence(part: int, kind: int, left: list[Sample], told: str) -> None:
+def test_what_a_corpus_lacks_is_told_in_one_sentence(part: int, kind: int, left: list[Embedded], told: str) -> None:
     sets = [list(one) for one in corpus()]
     sets[part][kind] = left
-    with pytest.raises(TrainingError, match=f"^The corpus at here cannot be trained on: add .*{told}.*\\.$"):
+    with pytest.raises(TrainingError, match=f"^The corpus in here cannot be trained on: add .*{told}.*\\.$"):
         check((sets[0][0], sets[0][1]), (sets[1][0], sets[1][1]), 96, "here")
 
 
@@ -159,21 +161,6 @@ def test_a_loss_that_is_not_finite_names_the_rate_to_lower() -> None:
     assert weight.grad is None
 
 
-def test_clips_of_an_interrupted_run_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = sample("x", lips=False).clip
-    monkeypatch.setattr(data, "load_backend", lambda name: None)
-    monkeypatch.setattr(data, "Decoder", lambda path: None)
-    monkeypatch.setattr(data, "extract", lambda decoder, backend: [made])
-    monkeypatch.setattr(data, "write_clip", lambda clip, path: path.touch())
-    monkeypatch.setattr(data, "read_clip", lambda path: made)
-    for name in ("a.b", "a.c"):
-        (tmp_path / f"{name}.partial").mkdir()
-        (tmp_path / f"{name}.partial" / "007.mkv").touch()
-    rows = [sample(name, lips=False).row for name in ("a.b", "a.c")]
-    assert [s.row.id for s in data.prepare(rows, tmp_path)] == ["a.b", "a.c"]
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.mkv")) == ["a.b/000.mkv", "a.c/000.mkv"]
-
-
 @pytest.mark.parametrize("name", ["mini", "base", "large"])
 def test_no_configuration_overwrites_the_model_of_another(name: str) -> None:
     config = load_config(MINI.with_name(f"{name}.yaml"))
@@ -182,7 +169,7 @@ def test_no_configuration_overwrites_the_model_of_another(name: str) -> None:
 
 
 def test_a_run_writes_a_checkpoint_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def both(name: str, **options: object) -> list[Sample]:
+    def both(name: str, **options: object) -> list[Embedded]:
         # An identity that is held out, and one that is not.
         known = {loop.held_out(sample(f"{name}{i}").row): f"{name}{i}" for i in range(40)}
         return [sample(known[held], frames=100, **options) for held in (True, False)]  # type: ignore[arg-type]
@@ -193,13 +180,12 @@ def test_a_run_writes_a_checkpoint_that_loads(tmp_path: Path, monkeypatch: pytes
             voice = sample(f"{split}{label}", lips=False, audio=label, frames=100)
             object.__setattr__(voice.row, "split", split)
             made.append(voice)
-    monkeypatch.setattr(loop.shared, "rows", lambda root: [])
-    monkeypatch.setattr(loop, "prepare", lambda rows, cache: made)
+    monkeypatch.setattr(loop, "read", lambda shards: made)
     options = ["lips.steps=2", "lips.batch=2", "heads.steps=2", "heads.batch=4", f"out={tmp_path / 'run'}"]
     folder = loop.train(load_config(MINI, options))
     written = load_checkpoint(folder).config
     assert written.model.name == "mini"
-    assert written.corpora == ["shared corpus v1, train"]
+    assert written.corpora == ["corpus"]
 
 
 @pytest.mark.parametrize(

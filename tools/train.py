@@ -1,4 +1,4 @@
-"""Train a model: ``python tools/train.py configs/mini.yaml data.root=../shared/corpus``."""
+"""Train a model: ``python tools/train.py configs/mini.yaml data.shards=runs/shards``."""
 
 from __future__ import annotations
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 from zlib import crc32
 
@@ -17,14 +13,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from avfake import SAMPLES_PER_FRAME
+from avfake import SAMPLES_PER_FRAME, samples
 from avfake.augment import Rng, augment_voice
-from avfake.clips import Clip, extract, read_clip, write_clip
-from avfake.faces import Backend, load_backend
+from avfake.clips import Clip
 from avfake.manifest import Row
-from avfake.media import Decoder, MediaError
+from avfake.shards import ShardFolder
 
-log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 MIN_FRAMES = 20  # shorter clips teach nothing about time
 MAX_JITTER = 11  # frames by which lips and voice windows are drawn apart, so that position betrays nothing
@@ -32,55 +26,23 @@ HELD_OUT = 6  # one identity of so many is kept from training, to choose and cal
 
 
 @dataclass(eq=False)
-class Sample:
-    """One prepared clip and what its row knows. ``frames`` (V, T, width): cached embeddings of V augmentations.
+class Embedded(samples.Sample):
+    """A sample with what training finds out about it.
 
-    ``offset`` is the clip's own constant offset in frames (voice later than lips is positive), once estimated.
+    ``frames`` (V, T, width) holds cached embeddings of V augmentations; ``offset`` is the clip's own constant offset in
+    frames (voice later than lips is positive), once estimated.
     """
 
-    row: Row
-    clip: Clip
     frames: Tensor | None = None
     offset: int | None = None
 
 
-def prepare(rows: Iterable[Row], cache: Path) -> list[Sample]:
-    """Extract the clips of every row into ``cache`` (once) and read them; of a video the longest face track.
-
-    Files that cannot be read are logged and left out.
-    """
-    backend = load_backend("facemesh")
-    samples = []
-    for row in track(list(rows), description="clips", transient=True):
-        folder = cache / row.id
-        if not folder.exists():
-            try:
-                _extract_row(row, folder, backend)
-            except MediaError as error:
-                log.warning("%s", error)
-                continue
-        clips = [read_clip(path) for path in sorted(folder.glob("*.mkv"))]
-        samples += [Sample(row, clip) for clip in clips if clip.frames >= MIN_FRAMES]
-    return samples
-
-
-def _extract_row(row: Row, folder: Path, backend: Backend) -> None:
-    decoder = Decoder(row.video or row.audio or "")
-    clips = list(extract(decoder, backend if row.video else None))
-    length: dict[int, int] = defaultdict(int)
-    for clip in clips:
-        if clip.track is not None:
-            length[clip.track] += clip.frames
-    if row.video:
-        longest = max(length, key=lambda key: length[key], default=None)
-        clips = [clip for clip in clips if clip.track == longest and clip.lips is not None]
-    partial = folder.with_name(f"{folder.name}.partial")
-    if partial.exists():  # what an interrupted run left
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    for number, clip in enumerate(clips):
-        write_clip(clip, partial / f"{number:03d}.mkv")
-    partial.rename(folder)
+def read(shards: str) -> list[Embedded]:
+    """Read the prepared clips of the train and dev splits that are long enough. Raises ``ShardError``."""
+    folder = ShardFolder(shards)
+    total = sum(shard.clips for shard in folder.shards if shard.split != "test")
+    read = track(folder.samples("train", "dev"), description="clips", total=total, transient=True)
+    return [Embedded(sample.row, sample.clip) for sample in read if sample.clip.frames >= MIN_FRAMES]
 
 
 def held_out(row: Row) -> bool:
@@ -91,25 +53,25 @@ def held_out(row: Row) -> bool:
 class VideoSampler:
     """Draws video samples: visual label, then method or source, then person, then clip, each uniformly."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Embedded]) -> None:
         self.samples = samples
         self.trees: dict[int, Tree] = {}
 
-    def draw(self, count: int, frames: int, rng: Rng) -> list[Sample]:
+    def draw(self, count: int, frames: int, rng: Rng) -> list[Embedded]:
         """Return ``count`` samples of at least ``frames`` frames; there must be one."""
         if frames not in self.trees:
             self.trees[frames] = _tree([sample for sample in self.samples if sample.clip.frames >= frames])
-        chosen: list[Sample] = []
+        chosen: list[Embedded] = []
         for _ in range(count):
             people = _pick(list(_pick(list(self.trees[frames].values()), rng).values()), rng)
             chosen.append(_pick(_pick(list(people.values()), rng), rng))
         return chosen
 
 
-Tree = dict[str, dict[str, dict[str, list[Sample]]]]  # visual label -> method or source -> person -> clips
+Tree = dict[str, dict[str, dict[str, list[Embedded]]]]  # visual label -> method or source -> person -> clips
 
 
-def _tree(samples: Sequence[Sample]) -> Tree:
+def _tree(samples: Sequence[Embedded]) -> Tree:
     tree: Tree = {}
     for sample in samples:
         row = sample.row
@@ -124,16 +86,16 @@ class VoiceSampler:
     Two voices from one source share microphone and codec, so the difference that is left is the spoof.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.sources: dict[str, dict[int | None, list[Sample]]] = {}
+    def __init__(self, samples: Sequence[Embedded]) -> None:
+        self.sources: dict[str, dict[int | None, list[Embedded]]] = {}
         for sample in samples:
             labels = self.sources.setdefault(sample.row.corpus, {})
             labels.setdefault(sample.row.labels.audio, []).append(sample)
         self.paired = [labels for labels in self.sources.values() if {0, 1} <= labels.keys()]
 
-    def draw(self, count: int, rng: Rng) -> list[Sample]:
+    def draw(self, count: int, rng: Rng) -> list[Embedded]:
         """Return ``count`` samples."""
-        chosen: list[Sample] = []
+        chosen: list[Embedded] = []
         while len(chosen) < count:
             labels = _pick(self.paired if rng.random() < 0.7 else list(self.sources.values()), rng)
             chosen += [_pick(samples, rng) for samples in labels.values()]
@@ -166,7 +128,7 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device) for tensor in self))
 
 
-def window_batch(videos: Sequence[Sample], voices: Sequence[Sample], frames: int, rng: Rng) -> Batch:
+def window_batch(videos: Sequence[Embedded], voices: Sequence[Embedded], frames: int, rng: Rng) -> Batch:
     """Cut one random window of ``frames`` frames from every sample; shorter voices are looped."""
     embedded, audio, shift, slack = [], [], [], []
     for sample in videos:

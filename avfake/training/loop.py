@@ -26,13 +26,12 @@ from torch import Tensor
 from avfake.augment import Rng, augment_lips
 from avfake.clips import PREPROCESSING
 from avfake.config import StageConfig, TrainConfig
-from avfake.corpora import shared
 from avfake.models.fusion import MAX_SHIFT, AVFakeModel
 from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
 from avfake.models.visual import EMBED_BATCH, LipTower
 from avfake.training import TrainingError
 from avfake.training.check import check
-from avfake.training.data import Batch, Sample, VideoSampler, VoiceSampler, held_out, prepare, window_batch
+from avfake.training.data import Batch, Embedded, VideoSampler, VoiceSampler, held_out, read, window_batch
 from avfake.training.losses import known_bce, losses
 from avfake.training.validate import device_of, validate
 
@@ -51,8 +50,7 @@ def train(config: TrainConfig) -> Path:
     rng = np.random.default_rng(config.seed)
     out = Path(config.out)
 
-    rows = [row for row in shared.rows(config.data.root) if row.split in ("train", "dev")]
-    samples = prepare(rows, Path(config.data.cache))
+    samples = read(config.data.shards)
     videos = [s for s in samples if s.row.video]
     voices = [s for s in samples if not s.row.video]
     train_videos = [s for s in videos if not held_out(s.row)]
@@ -61,7 +59,7 @@ def train(config: TrainConfig) -> Path:
     val_voices = [s for s in voices if s.row.split == "dev"]
     log.info("train: %d video clips, %d voices; held out: %d and %d",
              len(train_videos), len(train_voices), len(val_videos), len(val_voices))  # fmt: skip
-    check((train_videos, train_voices), (val_videos, val_voices), max(WINDOWS), config.data.root)
+    check((train_videos, train_voices), (val_videos, val_voices), max(WINDOWS), config.data.shards)
 
     model = AVFakeModel(config.model).to(config.device)
     if config.start:
@@ -71,7 +69,8 @@ def train(config: TrainConfig) -> Path:
             log.info(sentence)
 
     def save() -> None:
-        save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=[f"{shared.NAME}, train"]))
+        corpora = sorted({sample.row.corpus.split("/")[0] for sample in samples})
+        save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=corpora))
 
     train_lips(model, config, train_videos, rng)
     save()
@@ -84,7 +83,7 @@ def train(config: TrainConfig) -> Path:
     return out
 
 
-def train_lips(model: AVFakeModel, config: TrainConfig, samples: Sequence[Sample], rng: Rng) -> None:
+def train_lips(model: AVFakeModel, config: TrainConfig, samples: Sequence[Embedded], rng: Rng) -> None:
     """Stage 1. The early stages keep their ImageNet filters: cheaper, and they have nothing to learn here."""
     tower = model.lip_tower
     frozen = [tower.stem, *tower.stages[:2]]
@@ -114,7 +113,7 @@ def train_lips(model: AVFakeModel, config: TrainConfig, samples: Sequence[Sample
         module.requires_grad_(True)
 
 
-def snippets(samples: Sequence[Sample], rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+def snippets(samples: Sequence[Embedded], rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
     """Augmented snippets: lips (B, 4, 3, 96, 96) in [0, 1], mouth (B, 4, 20, 2) with crop side 1, labels (B,)."""
     lips, mouths, labels = [], [], []
     for sample in samples:
@@ -136,7 +135,7 @@ def as_input(lips: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed(tower: LipTower, sample: Sample, variants: int, rng: Rng) -> Tensor:
+def embed(tower: LipTower, sample: Embedded, variants: int, rng: Rng) -> Tensor:
     """Frame embeddings of a clip, plain and ``variants`` times augmented: half (1 + variants, T, width), on the CPU."""
     clip, device = sample.clip, device_of(tower)
     assert clip.lips is not None
@@ -150,8 +149,8 @@ def embed(tower: LipTower, sample: Sample, variants: int, rng: Rng) -> Tensor:
 def train_heads(
     model: AVFakeModel,
     config: TrainConfig,
-    train_set: tuple[Sequence[Sample], Sequence[Sample]],
-    val_set: tuple[Sequence[Sample], Sequence[Sample]],
+    train_set: tuple[Sequence[Embedded], Sequence[Embedded]],
+    val_set: tuple[Sequence[Embedded], Sequence[Embedded]],
     rng: Rng,
 ) -> dict[str, Tensor]:
     """Stage 2; returns the weights that did best on the held-out people and sources."""
@@ -189,7 +188,7 @@ def train_heads(
 
 
 @torch.no_grad()
-def settle_offsets(model: AVFakeModel, samples: Sequence[Sample]) -> None:
+def settle_offsets(model: AVFakeModel, samples: Sequence[Embedded]) -> None:
     """Estimate each synchronised clip's own constant offset, so that its true shift is known from now on."""
     device = device_of(model)
     for sample in samples:

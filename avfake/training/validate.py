@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from avfake import SAMPLES_PER_FRAME
 from avfake.models.fusion import AVFakeModel
-from avfake.training.data import Sample
+from avfake.training.data import Embedded
 
 MIN_SYNC_FRAMES = 50  # below two seconds sync is a guess
 
@@ -22,7 +22,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def in_sync(videos: Sequence[Sample]) -> list[Sample]:
+def in_sync(videos: Sequence[Embedded]) -> list[Embedded]:
     """Return the clips that are known to be in sync and long enough to hear it."""
     return [
         sample
@@ -32,7 +32,7 @@ def in_sync(videos: Sequence[Sample]) -> list[Sample]:
 
 
 @torch.no_grad()
-def validate(model: AVFakeModel, videos: Sequence[Sample], voices: Sequence[Sample]) -> dict[str, float]:
+def validate(model: AVFakeModel, videos: Sequence[Embedded], voices: Sequence[Embedded]) -> dict[str, float]:
     """AUC of each aspect on whole clips, higher is better.
 
     ``visual``: real against generated mouths; ``sync``: own voice against the next person's; ``audio``: mean over
@@ -58,7 +58,7 @@ def validate(model: AVFakeModel, videos: Sequence[Sample], voices: Sequence[Samp
     return {"visual": _auc(visual), "sync": _auc(sync), "audio": float(np.mean(per_source))}
 
 
-def _sync(model: AVFakeModel, frames: Tensor, voice: Sample) -> float:
+def _sync(model: AVFakeModel, frames: Tensor, voice: Embedded) -> float:
     assert voice.clip.audio is not None
     audio = np.resize(voice.clip.audio, frames.shape[1] * SAMPLES_PER_FRAME)
     present = torch.ones(1, dtype=torch.bool, device=frames.device)
