@@ -36,6 +36,9 @@ ModelOption = Annotated[
 EngineOption = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Worker processes of this machine, or a Ray cluster.")
 ]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, metavar="N", help="How many; by default one a CPU. 0: no others.")
+]
 FacesOption = Annotated[
     Literal["auto", "facemesh", "face_alignment"], typer.Option("--faces", help="What finds faces and their points.")
 ]
@@ -175,9 +178,7 @@ def prepare(
     manifest: Annotated[str, typer.Argument(metavar="M.jsonl", help="What avfake manifest wrote.")],
     out: Annotated[str, typer.Option("-o", "--out", metavar="SHARDS", help="Folder or address of the shards.")],
     engine: EngineOption = "local",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, metavar="N", help="How many; by default one a CPU. 0: no others.")
-    ] = None,
+    workers: WorkersOption = None,
     faces: FacesOption = "auto",
     faces_of_original: Annotated[
         bool, typer.Option("--faces-of-original", help="Give a fake the face track of its original, if they align.")
@@ -194,20 +195,66 @@ def prepare(
         from avfake.prepare import prepare as run
         from avfake.report.prepare import Progress, print_summary
 
-        if workers is None:
-            workers = 0 if engine == "ray" else len(os.sched_getaffinity(0))
         with Progress(console) as told:
             summary = run(
                 manifest,
                 out,
                 engine=engine,
-                workers=workers,
+                workers=_workers(workers, engine),
                 faces=faces,
                 faces_of_original=faces_of_original,
                 begin=told.begin,
                 progress=told.add,
             )
         print_summary(summary, told, out, Console(highlight=False))
+
+
+@app.command()
+def audit(
+    manifest: Annotated[str, typer.Argument(metavar="M.jsonl", help="What avfake manifest wrote.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document and nothing else instead of tables.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Also write audit.json and audit.png there.")
+    ] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+) -> None:
+    """Does a corpus leak its label? How much of it can be told without looking at what is shown or said.
+
+    Exit code 0: the corpus was audited, whatever was found; 1: it cannot be.
+    """
+    from rich.console import Console
+
+    progress = Console(stderr=True, highlight=False)
+    with _errors_told():
+        from rich.progress import Progress
+
+        from avfake.evaluation.audit import measure_all, run
+        from avfake.manifest import read
+        from avfake.report.audit import document, draw, print_audit
+        from avfake.storage import join, make_folder, write_bytes
+
+        rows = list(read(manifest))
+        if out is not None:
+            make_folder(out)
+        with Progress(console=progress, disable=not progress.is_terminal, transient=True) as bar:
+            files, questions = bar.add_task("measuring", total=len(rows)), bar.add_task("asking", total=None)
+            properties = measure_all(
+                rows,
+                engine=engine,
+                workers=_workers(workers, engine),
+                told=lambda done: bar.update(files, completed=done),
+            )
+            found = run(rows, properties, told=lambda done, of: bar.update(questions, completed=done, total=of))
+        if out is not None:
+            write_bytes(join(out, "audit.json"), _json(document(found)).encode())
+            draw(found, join(out, "audit.png"))
+        if as_json:
+            typer.echo(_json(document(found)))
+        else:
+            print_audit(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
 
 
 @app.command()
@@ -260,6 +307,13 @@ def _errors_told() -> Iterator[None]:
     except AvfakeError as error:
         _tell(_one_line(str(error)))
         raise typer.Exit(1) from None
+
+
+def _workers(asked: int | None, engine: Literal["local", "ray"]) -> int:
+    """One worker for each CPU that this process may use; for each of a cluster's, which 0 stands for there."""
+    if asked is not None:
+        return asked
+    return 0 if engine == "ray" else len(os.sched_getaffinity(0))
 
 
 def _mend_streams() -> None:

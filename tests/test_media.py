@@ -9,6 +9,7 @@ import weakref
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -33,6 +34,7 @@ from synth import (
 from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.media import Decoder, Frame, MediaError, Tick, probe
 from avfake.media.clock import SampleLine, StreamClock, Timeline, shown_from
+from avfake.media.source import _is_consistent
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "video"
 NTSC = Fraction(30_000, 1001)
@@ -657,6 +659,15 @@ def test_file_that_is_cut_short(tmp_path: Path, whole: bytes) -> None:
     ticks = list(decoder)
     assert 25 <= len(ticks) < 60
     assert any("ends early" in warning for warning in decoder.warnings)
+
+
+@pytest.mark.parametrize(("planar", "planes", "sound"), [(True, 3, False), (True, 2, True), (False, 1, True)])
+def test_a_frame_that_claims_other_channels_than_it_has_is_not_read(planar: bool, planes: int, sound: bool) -> None:
+    # Damaged AAC does that; reading such a frame crashes the process.
+    frame = SimpleNamespace(
+        format=SimpleNamespace(is_planar=planar), planes=[None] * planes, layout=SimpleNamespace(nb_channels=2)
+    )
+    assert _is_consistent(frame) is sound  # type: ignore[arg-type]
 
 
 def test_damaged_packets_are_skipped_and_counted(tmp_path: Path) -> None:

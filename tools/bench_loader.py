@@ -54,7 +54,7 @@ def step(model: AVFakeModel, optimiser: torch.optim.Optimizer, batch: Batch) -> 
 def training(shards: str, config: LoaderConfig, model_config: ModelConfig, device: str, steps: int) -> float:
     """Clips per second of training steps on batches that are there already."""
     batches = list(itertools.islice(load([Source(shards)], config), 2))
-    batches = [Batch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in b)) for b in batches]
+    batches = [batch.to(torch.device(device)) for batch in batches]
     model = AVFakeModel(model_config).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
     step(model, optimiser, batches[0])

@@ -1,4 +1,4 @@
-"""Cut the clips of a manifest into shards: ``python tools/prepare.py M.jsonl -o SHARDS``, as ``avfake prepare`` does."""
+"""Cut the clips of a manifest into shards: ``python tools/prepare.py M.jsonl -o SHARDS`` is ``avfake prepare``."""
 
 from __future__ import annotations
 

@@ -64,7 +64,11 @@ class Source:
             except av.FFmpegError:
                 self.damaged += 1
                 continue
-            yield from frames
+            for frame in frames:
+                if isinstance(frame, AudioFrame) and not _is_consistent(frame):
+                    self.damaged += 1
+                else:
+                    yield frame
 
     def explain(self) -> str:
         """Say why the stream gives nothing."""
@@ -73,6 +77,11 @@ class Source:
         if self.stream.codec_context.codec_tag in ("encv", "enca"):
             return "is encrypted; use a copy without copy protection"
         return "holds nothing that can be decoded; fetch the file again or export it anew"
+
+
+def _is_consistent(frame: AudioFrame) -> bool:
+    """Whether a frame has as many planes as channels: damaged AAC may claim other numbers, and reading it crashes."""
+    return not frame.format.is_planar or len(frame.planes) == frame.layout.nb_channels
 
 
 def _is_cover(stream: Stream) -> bool:

@@ -86,6 +86,11 @@ class Batch(NamedTuple):
     shift: Tensor
     ids: list[str]
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with every tensor on ``device``."""
+        *tensors, ids = self
+        return Batch(*(tensor.to(device) for tensor in tensors if isinstance(tensor, Tensor)), ids=ids)
+
 
 def load(
     sources: Sequence[Source],
@@ -107,7 +112,8 @@ def load(
         stream,
         batch_size=None,
         num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,  # threads do not survive a fork
+        # Threads do not survive a fork; spawned workers of torch 2.11 abort when they are ended.
+        multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_begin_worker if workers else None,
     )
     yield from loader
