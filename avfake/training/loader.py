@@ -88,8 +88,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with every tensor on ``device``."""
-        *tensors, ids = self
-        return Batch(*(tensor.to(device) for tensor in tensors if isinstance(tensor, Tensor)), ids=ids)
+        parts = zip(self._fields, self, strict=True)
+        return self._replace(**{name: part.to(device) for name, part in parts if isinstance(part, Tensor)})
 
 
 def load(
