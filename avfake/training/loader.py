@@ -89,7 +89,8 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         """Return the batch with every tensor on ``device``."""
         parts = zip(self._fields, self, strict=True)
-        return self._replace(**{name: part.to(device) for name, part in parts if isinstance(part, Tensor)})
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts if isinstance(part, Tensor)}
+        return self._replace(**moved)
 
 
 def load(
