@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -20,6 +22,9 @@ from avfake import AvfakeError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 EngineName = Literal["local", "ray"]
+log = logging.getLogger(__name__)
+BUSY_S = 30.0
+"""How long a Ray cluster may take to begin a worker before it is told that one waits."""
 
 
 class EngineError(AvfakeError):
@@ -168,7 +173,8 @@ def _reason(code: int | None) -> str:
 def _serve(make: Callable[[], Callable[[Any], Any]], pipe: Connection) -> None:
     """Life of a worker process."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads the results ends the workers
+    logging.getLogger("avfake").addHandler(logging.StreamHandler())
     try:
         work = make()
         pipe.send(("ready", None))
@@ -176,9 +182,11 @@ def _serve(make: Callable[[], Callable[[Any], Any]], pipe: Connection) -> None:
             pipe.send(("result", work(pipe.recv())))
     except EOFError:
         pass
-    except Exception as error:  # it is raised again where the results are read
-        logging.getLogger(__name__).debug("raised in a worker", exc_info=True)
-        pipe.send(("error", error))
+    except Exception as error:  # noqa: BLE001  # it is raised again where the results are read
+        try:
+            pipe.send(("error", error))
+        except (pickle.PicklingError, TypeError, AttributeError):
+            pipe.send(("error", EngineError(f"A worker failed: {type(error).__name__}: {error}")))
 
 
 def _die_with_parent() -> None:
@@ -200,6 +208,7 @@ class _RayPool(_Pool):
         self._ray = ray
         self._make = make
         self._pending: dict[Any, Any] = {}  # worker -> the reference to its result
+        self._began = False
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -217,10 +226,16 @@ class _RayPool(_Pool):
 
     def wait(self, busy: list[Any]) -> tuple[Any, Any]:
         workers = {self._pending[worker]: worker for worker in busy}
-        (done,), _ = self._ray.wait(list(workers), num_returns=1)
-        worker = workers[done]
+        ready, _ = self._ray.wait(list(workers), num_returns=1, timeout=None if self._began else BUSY_S)
+        if not ready:
+            log.warning("The Ray cluster has begun no worker for %.0f s: its CPUs are busy; waiting on.", BUSY_S)
+            ready, _ = self._ray.wait(list(workers), num_returns=1)
+        self._began = True
+        worker = workers[ready[0]]
         try:
-            return worker, self._ray.get(done)
+            return worker, self._ray.get(ready[0])
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
         except self._ray.exceptions.RayActorError as error:
             if error.actor_init_failed:
                 raise EngineError(
@@ -228,8 +243,8 @@ class _RayPool(_Pool):
                     "avfake on every node."
                 ) from None
             return worker, Died(f"the Ray worker ended: {' '.join(str(error).split())[:200]}")
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from error
+        except self._ray.exceptions.RayError as error:  # out of memory, a lost node
+            return worker, Died(f"the Ray worker ended: {' '.join(str(error).split())[:200]}")
 
     def close(self) -> None:
         for worker in self._pending:

@@ -27,6 +27,7 @@ from avfake.samples import Sample
 from avfake.storage import StorageError, join, read_bytes
 
 INDEX_SCHEMA = "avfake-shard-1"
+INDEX_FIELDS = {"manifest", "settings", "bytes", "rows"}
 FOLDER_SCHEMA = "avfake-shards-1"
 PREPARED = "prepared.json"
 FAILURES = "failures.jsonl"
@@ -71,7 +72,7 @@ class ShardWriter:
         """Append the bytes of one clip file; return its entry with where they lie."""
         offset = self._append(f"{entry.key}.mkv", data)
         facts = {"preprocessing": PREPROCESSING, "frames": entry.frames, "row": asdict(entry.row)}
-        self._append(f"{entry.key}.json", json.dumps(facts, ensure_ascii=False).encode())
+        self._append(f"{entry.key}.json", dumps(facts))
         return replace(entry, offset=offset, size=len(data))
 
     def close(self) -> None:
@@ -138,9 +139,9 @@ class ShardFolder:
                     yield self.sample(shard.name, entry)
 
 
-def write_index(index: dict[str, Any]) -> bytes:
-    """Return the bytes of an index file."""
-    return (json.dumps(index, ensure_ascii=False, indent=1) + "\n").encode()
+def dumps(value: Any, indent: int | None = None) -> bytes:
+    """Return a value as JSON in UTF-8; of a file name that is no UTF-8 the odd bytes become escapes."""
+    return json.dumps(value, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace")
 
 
 def read_index(folder: str, name: str) -> dict[str, Any]:
@@ -150,6 +151,6 @@ def read_index(folder: str, name: str) -> dict[str, Any]:
         index = json.loads(read_bytes(where))
     except ValueError as error:
         raise ShardError(f"{where} is damaged ({error}); delete it and run avfake prepare again.") from error
-    if not isinstance(index, dict) or index.get("schema") != INDEX_SCHEMA:
+    if not isinstance(index, dict) or index.get("schema") != INDEX_SCHEMA or not index.keys() >= INDEX_FIELDS:
         raise ShardError(f"{where} is no index of a shard; delete it and run avfake prepare again.")
     return index

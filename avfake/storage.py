@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 import fsspec
 
 from avfake import AvfakeError
 
-MEDIA_SUFFIXES = (
+VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"),
     *(".ts", ".vob", ".webm", ".wmv"),
-    *(".aac", ".aiff", ".amr", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"),
 )
+AUDIO_SUFFIXES = (".aac", ".aiff", ".amr", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
+MEDIA_SUFFIXES = VIDEO_SUFFIXES + AUDIO_SUFFIXES
 """What is taken for media in a folder; a file that is named is judged whatever its name."""
 
 
@@ -50,8 +53,9 @@ def local_copy(address: str) -> Iterator[str]:
     if not is_remote(address):
         yield address
         return
-    descriptor, copy = tempfile.mkstemp(prefix="avfake-", suffix=Path(address).suffix)
-    os.close(descriptor)
+    with _told(tempfile.gettempdir(), "written"):
+        descriptor, copy = tempfile.mkstemp(prefix="avfake-", suffix=Path(address.split("?")[0]).suffix[:16])
+        os.close(descriptor)
     try:
         with _told(address, "read"):
             system, path = fsspec.core.url_to_fs(address)
@@ -63,13 +67,16 @@ def local_copy(address: str) -> Iterator[str]:
 
 
 def stamp(address: str) -> tuple[int, str] | None:
-    """Return the size of a file in bytes and when it last changed, None if it is not there. Raises ``StorageError``."""
+    """Return the size of a file in bytes and when it last changed ("" where that is not told); None for no file.
+
+    Raises ``StorageError``.
+    """
     if not is_remote(address):
         try:
             found = os.stat(address)
         except (OSError, ValueError):
             return None
-        return found.st_size, str(found.st_mtime_ns)
+        return (found.st_size, str(found.st_mtime_ns)) if S_ISREG(found.st_mode) else None
     with _told(address, "read"):
         system, path = fsspec.core.url_to_fs(address)
         try:
@@ -83,8 +90,8 @@ def stamp(address: str) -> tuple[int, str] | None:
 
 
 def sha256(address: str) -> str:
-    """Return the SHA-256 of a file's content in hexadecimal. Raises ``StorageError``, ``OSError``."""
-    with local_copy(address) as path, open(path, "rb") as file:
+    """Return the SHA-256 of a file's content in hexadecimal. Raises ``StorageError``."""
+    with local_copy(address) as path, _told(address, "read"), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -106,16 +113,20 @@ def listing(folder: str, suffix: str) -> list[str]:
 def read_bytes(address: str, start: int | None = None, end: int | None = None) -> bytes:
     """Return a file, or its bytes from ``start`` to ``end``. Raises ``StorageError``."""
     with _told(address, "read"):
+        if not is_remote(address):
+            with open(address, "rb") as file:
+                file.seek(start or 0)
+                return file.read() if end is None else file.read(end - (start or 0))
         system, path = fsspec.core.url_to_fs(address)
         data: bytes = system.cat_file(path, start=start, end=end)
         return data
 
 
 def make_folder(folder: str) -> None:
-    """Create a folder where storage has such a thing. Raises ``StorageError``."""
-    with _told(folder, "written"):
-        system, path = fsspec.core.url_to_fs(folder)
-        system.makedirs(path, exist_ok=True)
+    """Create a folder of this machine; stores need none, and would make a bucket of it. Raises ``StorageError``."""
+    if not is_remote(folder):
+        with _told(folder, "written"):
+            os.makedirs(folder, exist_ok=True)
 
 
 @contextmanager
@@ -126,12 +137,16 @@ def whole_file(address: str) -> Iterator[IO[bytes]]:
     """
     if is_remote(address):
         # Stores show an object when its upload is complete.
-        with tempfile.NamedTemporaryFile(prefix="avfake-") as upload:
-            yield upload
-            upload.flush()
-            with _told(address, "written"):
-                system, path = fsspec.core.url_to_fs(address)
-                system.put_file(upload.name, path)
+        try:
+            with tempfile.NamedTemporaryFile(prefix="avfake-") as upload:
+                yield upload
+                upload.flush()
+                with _told(address, "written"):
+                    system, path = fsspec.core.url_to_fs(address)
+                    system.put_file(upload.name, path)
+        except OSError as error:
+            where, reason = tempfile.gettempdir(), error.strerror or error
+            raise StorageError(f"{where} cannot be written: {reason}; free some space or set TMPDIR.") from error
         return
     target = Path(address)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -140,6 +155,8 @@ def whole_file(address: str) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, part)
         os.replace(part, target)
     except OSError as error:
         reason = error.strerror or error
@@ -158,6 +175,9 @@ def write_bytes(address: str, data: bytes) -> None:
 def remove(address: str) -> None:
     """Delete a file if it is there. Raises ``StorageError``."""
     with _told(address, "deleted"), suppress(FileNotFoundError):
+        if not is_remote(address):
+            os.unlink(address)
+            return
         system, path = fsspec.core.url_to_fs(address)
         system.rm_file(path)
 

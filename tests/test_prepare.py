@@ -25,7 +25,7 @@ import avfake.manifest
 from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.clips import extract
 from avfake.engines import Died, EngineError, run
-from avfake.faces import FaceError, load_backend
+from avfake.faces import FaceError, FaceRecord, load_backend
 from avfake.manifest import Labels, Row, Segments
 from avfake.media import Decoder
 from avfake.prepare import PrepareError, Summary, prepare
@@ -194,6 +194,17 @@ def test_a_fake_may_have_the_faces_of_its_original(talking: Path, tmp_path: Path
     assert np.abs(lent["half"].lips.astype(int) - lent["real"].lips).mean() < 12
 
 
+def test_faces_are_lent_only_where_there_are_some_and_they_fit(talking: Path) -> None:
+    decoder = Decoder(talking / "whole.mp4")
+    record = FaceRecord(decoder.info)
+    assert not record.fits(decoder.info)
+    for _ in record.follow(decoder, load_backend("facemesh")):
+        pass
+    assert record.fits(decoder.info)
+    assert not record.fits(replace(decoder.info, duration_s=None))
+    assert not record.fits(replace(decoder.info, duration_s=1.0))
+
+
 # ------------------------------------------------------------------------------------------- going on
 
 
@@ -236,9 +247,9 @@ def test_only_what_changed_is_made_again(sounds: str, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     prepare(sounds, str(fresh))
     assert contents(fresh) == contents(out)  # and nothing of the older plan is left
-    (index,) = out.glob("train-*.json")
-    index.write_text("{")
-    assert again() == 6
+    for index in out.glob("*-*.json"):
+        index.write_text("{" if index.name.startswith("train") else '{"schema": "avfake-shard-1"}')
+    assert again() == 8
     assert contents(fresh) == contents(out)
 
 
@@ -278,6 +289,55 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path, monke
     prepare(manifest, str(out), progress=lambda done: made.append(done.made))
     assert sum(made) < count
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_killed_between_a_tar_and_its_index(sounds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "shards"
+    prepare(sounds, str(out))
+    sound(tmp_path / "1.flac", at=0.7)  # the tar keeps its size, for tars are padded
+
+    def killed(address: str, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("avfake.prepare.worker.write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(sounds, str(out))
+    with pytest.raises(ShardError):
+        ShardFolder(str(out))
+    # The manifest changes before it goes on: the tar without an index is nobody's, and is cleared away.
+    rows = [one for one in avfake.manifest.read(sounds) if one.id != "s0"]
+    avfake.manifest.write(rows, sounds)
+    prepare(sounds, str(out))
+    prepare(sounds, str(tmp_path / "fresh"))
+    assert contents(out) == contents(tmp_path / "fresh")
+    assert len(list(ShardFolder(str(out)).samples("train", "dev", "test"))) == 4
+
+
+def test_media_that_are_away_for_a_while_lose_nothing(
+    sounds: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "shards"
+    prepare(sounds, str(out))
+    before = contents(out)
+    (tmp_path / "1.flac").rename(tmp_path / "away.flac")
+    with caplog.at_level(logging.WARNING):
+        prepare(sounds, str(out))
+    assert contents(out) == before
+    assert "1.flac is not there now; the clips that were made of it are kept" in caplog.text
+    (tmp_path / "1.flac").mkdir()
+    prepare(sounds, str(out))
+    assert contents(out) == before
+
+
+def test_relative_paths_hold_in_every_directory(sounds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(one, audio=Path(str(one.audio)).name) for one in avfake.manifest.read(sounds)]
+    avfake.manifest.write(rows, sounds)
+    monkeypatch.chdir(tmp_path)
+    prepare("m.jsonl", "shards")
+    (tmp_path / "elsewhere").mkdir()
+    sample = next(ShardFolder(str(tmp_path / "shards")).samples("dev"))
+    assert sample.row.audio == str(tmp_path / "2.flac")
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
@@ -328,10 +388,9 @@ def test_what_cannot_go_on_is_said(sounds: str, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(PrepareError, match="holds no rows"):
         prepare(str(tmp_path / "empty.jsonl"), str(tmp_path / "none"))
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "package.json").write_text("{}")
-    with pytest.raises(PrepareError, match="no index of a shard"):
-        prepare(sounds, str(tmp_path / "foreign"))
+    (tmp_path / "shards" / "package.json").write_text("{}")  # what is not ours is nobody's business
+    prepare(sounds, str(tmp_path / "shards"))
+    assert (tmp_path / "shards" / "package.json").exists()
     with pytest.raises(StorageError, match="cannot be written"):
         prepare(sounds, "/dev/null/shards")
 
@@ -523,6 +582,9 @@ def test_the_command_line_from_folder_to_shards(sounds: str, tmp_path: Path, cap
     assert "x real time" in first.stdout
     again = run("prepare", manifest, "-o", out, "--workers", "0")
     assert "everything was there already" in again.stdout
+    sound(tmp_path / "mine" / "real" / "real.flac", at=0.5)
+    part = run("prepare", manifest, "-o", out, "--workers", "0")
+    assert "made 1 rows" in part.stdout
     failed = run("prepare", sounds, "-o", str(tmp_path / "more"), "--workers", "0")
     assert failed.exit_code == 0
     assert "2 rows gave no clip" in failed.stdout

@@ -36,14 +36,15 @@ class FaceRecord:
     def fits(self, info: MediaInfo) -> bool:
         """Whether a file has the same shape of picture and the same length, so that its faces can be these."""
         ours, theirs = self.info.video, info.video
-        if ours is None or theirs is None:
+        if ours is None or theirs is None or self.info.duration_s is None or info.duration_s is None:
+            return False
+        if not any(face.ok for faces in self.faces for face in faces):
             return False
         shapes = ours.width / ours.height, theirs.width / theirs.height
-        lengths = self.info.duration_s or 0.0, info.duration_s or 0.0
         return (
             abs(shapes[0] / shapes[1] - 1) <= SAME_SHAPE
             and abs(ours.start_s - theirs.start_s) <= SAME_LENGTH_S
-            and abs(lengths[0] - lengths[1]) <= SAME_LENGTH_S
+            and abs(self.info.duration_s - info.duration_s) <= SAME_LENGTH_S
         )
 
     def replay(self, ticks: Iterable[Tick], backend: Backend) -> Iterator[tuple[Tick, list[TrackedFace]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from avfake.faces import BackendName
 from avfake.manifest import Row
 
 VIDEOS_PER_SHARD = 50  # some 80 MB for clips of ten seconds: one read of a disk, one object of a store
+SHARD_NAME = re.compile(r"(train|dev|test)-\d{6}-[0-9a-f]{16}")
 SOUNDS_PER_VIDEO = 10  # a clip of sound alone is a tenth of one with lips
 
 
@@ -35,7 +37,7 @@ class Job:
     """One shard to make.
 
     ``originals``  rows of other shards whose faces are to be laid over rows of this one.
-    ``elsewhere``  by row id, the shard of an older plan that may hold the row's clips already.
+    ``elsewhere``  by row id, the shards of older plans that may hold the row's clips already.
     ``deadly``     by row id, why no worker survives it.
     ``trial``      only try the rows, to find out which are deadly.
     """
@@ -46,7 +48,7 @@ class Job:
     settings: Settings
     rows: tuple[Row, ...]
     originals: dict[str, Row] = field(default_factory=dict)
-    elsewhere: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, tuple[str, ...]] = field(default_factory=dict)
     deadly: dict[str, str] = field(default_factory=dict)
     trial: bool = False
 
@@ -80,4 +82,4 @@ def plan(rows: Sequence[Row], out: str, manifest: str, settings: Settings) -> li
 
 def digest(text: str) -> str:
     """Return 16 hexadecimal digits that stand for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()

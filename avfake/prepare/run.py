@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from typing import Any
 
 from avfake.clips import PREPROCESSING
 from avfake.engines import Died, EngineName, run
 from avfake.faces import BackendName, backend_name
-from avfake.manifest import read
-from avfake.prepare.plan import Job, PrepareError, Settings, plan
+from avfake.manifest import Row, read
+from avfake.prepare.plan import SHARD_NAME, Job, PrepareError, Settings, plan
 from avfake.prepare.worker import Done, Summary, Worker
-from avfake.shards import FAILURES, FOLDER_SCHEMA, PREPARED, ShardError, read_index
+from avfake.shards import FAILURES, FOLDER_SCHEMA, PREPARED, ShardError, dumps, read_index
 from avfake.storage import absolute, join, listing, make_folder, remove, remove_parts, write_bytes
 
 
@@ -34,13 +35,13 @@ def prepare(
     the numbers of rows and shards, ``progress`` each shard when it is done.
     Raises ``AvfakeError``: a wrong manifest, a folder that holds something else, storage that cannot be written.
     """
-    rows = list(read(manifest))
+    rows = [_absolute(row) for row in read(manifest)]
     if not rows:
         raise PrepareError(f"{manifest} holds no rows; there is nothing to prepare.")
     manifest, out = absolute(manifest), absolute(out)
     settings = Settings(backend_name(faces), faces_of_original)
     make_folder(out)
-    existing = {name.removesuffix(".json") for name in listing(out, ".json") if name != PREPARED}
+    existing = _indexes(out)
     _check_folder(out, manifest, existing)
     remove_parts(out)
     jobs = _elsewhere(plan(rows, out, manifest, settings), existing)
@@ -50,29 +51,49 @@ def prepare(
         made[done.name] = done
         progress(done)
     summary = _conclude(out, manifest, [made[job.name] for job in jobs])
-    for name in existing - made.keys():
-        remove(join(out, f"{name}.json"))
-        remove(join(out, f"{name}.tar"))
+    for suffix in (".tar", ".json"):
+        for name in listing(out, suffix):
+            if SHARD_NAME.fullmatch(name.removesuffix(suffix)) and name.removesuffix(suffix) not in made:
+                remove(join(out, name))
+    remove_parts(out)
     return summary
 
 
-def _elsewhere(jobs: list[Job], existing: set[str]) -> list[Job]:
-    """Tell each job in which shards of an older plan its rows may be found."""
-    shards: dict[str, str] = {}
-    for name in sorted(existing - {job.name for job in jobs}):
-        shards |= {record["id"]: name for record in read_index(jobs[0].out, name)["rows"]}
+def _absolute(row: Row) -> Row:
+    """Return a row that means the same files in any working directory."""
+    video, audio = (None if address is None else absolute(address) for address in (row.video, row.audio))
+    return replace(row, video=video, audio=audio)
+
+
+def _indexes(out: str) -> dict[str, dict[str, Any]]:
+    """Return whose each shard of a folder is, and the ids of its rows, by its name; a damaged one is no shard."""
+    found = {}
+    for file in listing(out, ".json"):
+        name = file.removesuffix(".json")
+        if SHARD_NAME.fullmatch(name):
+            with suppress(ShardError):
+                index = read_index(out, name)
+                found[name] = {"manifest": index["manifest"], "ids": [record["id"] for record in index["rows"]]}
+    return found
+
+
+def _elsewhere(jobs: list[Job], existing: dict[str, dict[str, Any]]) -> list[Job]:
+    """Tell each job in which shards of older plans its rows may be found."""
+    shards: dict[str, tuple[str, ...]] = {}
+    for name in sorted(existing.keys() - {job.name for job in jobs}):
+        for row_id in existing[name]["ids"]:
+            shards[row_id] = (*shards.get(row_id, ()), name)
     return [replace(job, elsewhere={row.id: shards[row.id] for row in job.rows if row.id in shards}) for job in jobs]
 
 
-def _check_folder(out: str, manifest: str, existing: set[str]) -> None:
+def _check_folder(out: str, manifest: str, existing: dict[str, dict[str, Any]]) -> None:
     """Refuse a folder that holds the shards of another manifest: they would be cleared away."""
-    for name in sorted(existing)[:1]:
-        try:
-            owner = read_index(out, name)["manifest"]
-        except ShardError:
-            raise PrepareError(f"{out} holds {name}.json, which is no index of a shard; name another folder.") from None
-        if owner != manifest:
-            raise PrepareError(f"{out} holds the shards of {owner}, not of {manifest}; name another folder.")
+    for index in existing.values():
+        if index["manifest"] != manifest:
+            raise PrepareError(
+                f"{out} holds the shards of {index['manifest']}, not of {manifest}; name another folder, or bring a "
+                "manifest that was moved back to its place."
+            )
 
 
 def _run(jobs: Sequence[Job], engine: EngineName, workers: int) -> Iterator[Done]:
@@ -84,7 +105,7 @@ def _run(jobs: Sequence[Job], engine: EngineName, workers: int) -> Iterator[Done
         else:
             yield done
     for job in crashed:
-        singles = [replace(job, name=f"{job.name}-{n}", rows=(row,), trial=True) for n, row in enumerate(job.rows)]
+        singles = [replace(job, rows=(row,), trial=True) for row in job.rows]
         alone = run(Worker, singles, engine=engine, workers=workers)
         deadly = {single.rows[0].id: outcome.reason for single, outcome in alone if isinstance(outcome, Died)}
         for _, done in run(Worker, [replace(job, deadly=deadly)], engine=engine, workers=workers):
@@ -100,8 +121,8 @@ def _conclude(out: str, manifest: str, shards: Sequence[Done]) -> Summary:
     summary = Summary()
     for done in shards:
         summary.add(done.summary)
-    lines = [json.dumps(failure, ensure_ascii=False) + "\n" for done in shards for failure in done.failures]
-    write_bytes(join(out, FAILURES), "".join(lines).encode())
+    lines = [dumps(failure) + b"\n" for done in shards for failure in done.failures]
+    write_bytes(join(out, FAILURES), b"".join(lines))
     document = {
         "schema": FOLDER_SCHEMA,
         "preprocessing": PREPROCESSING,
@@ -117,5 +138,5 @@ def _conclude(out: str, manifest: str, shards: Sequence[Done]) -> Summary:
             for done in shards
         ],
     }
-    write_bytes(join(out, PREPARED), (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+    write_bytes(join(out, PREPARED), dumps(document, indent=1) + b"\n")
     return summary

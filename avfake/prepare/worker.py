@@ -18,8 +18,8 @@ from avfake.faces import Backend, FaceError, FaceRecord, load_backend, track_fac
 from avfake.manifest import Row
 from avfake.media import Decoder, MediaError
 from avfake.prepare.plan import Job, PrepareError, digest
-from avfake.shards import INDEX_SCHEMA, Entry, ShardError, ShardWriter, read_index, write_index
-from avfake.storage import StorageError, join, local_copy, read_bytes, sha256, stamp, whole_file, write_bytes
+from avfake.shards import INDEX_SCHEMA, PREPARED, Entry, ShardError, ShardWriter, dumps, read_index
+from avfake.storage import StorageError, join, local_copy, read_bytes, remove, sha256, stamp, whole_file, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,13 @@ class Summary:
 
 
 class Done(NamedTuple):
-    """One shard of the plan, made or found. ``made`` counts the rows that were worked on this time."""
+    """One shard of the plan, made or found. ``made`` counts the rows worked on this time, ``made_s`` their media."""
 
     name: str
     summary: Summary
     failures: list[dict[str, Any]]
-    made: int
+    made: int = 0
+    made_s: float = 0.0
 
 
 Record = dict[str, Any]
@@ -75,33 +76,37 @@ class Worker:
 
     def __call__(self, job: Job) -> Done:
         """Make a shard, or find it made. Raises ``AvfakeError`` where that cannot go on."""
+        found = self._found(job)
         if job.trial:
             for row in job.rows:
-                self._make(job, row)
-            return Done(job.name, Summary(), [], len(job.rows))
-        found = self._found(job)
+                if row.id not in found:
+                    self._make(job, row)
+            return Done(job.name, Summary(), [])
         tar = join(job.out, f"{job.name}.tar")
         if all(name == job.name for name, _ in found.values()) and len(found) == len(job.rows):
             records = [found[row.id][1] for row in job.rows]
             size = stamp(tar)
             assert size is not None
-            return _done(job.name, records, size[0], 0)
-        records = []
+            return _done(job.name, records, size[0])
+        records, made, made_s = [], 0, 0.0
         with whole_file(tar) as file:
             shard = ShardWriter(file)
             for row in job.rows:
                 if row.id in found:
                     name, record = found[row.id]
-                    entries = [Entry.from_dict(clip) for clip in record["clips"]]
                     source = join(job.out, f"{name}.tar")
-                    copies = [(e, read_bytes(source, e.offset, e.offset + e.size)) for e in entries]
-                    clips = [shard.add(replace(entry, size=len(data)), data) for entry, data in copies]
+                    entries = [Entry.from_dict(clip) for clip in record["clips"]]
+                    clips = [(e, read_bytes(source, e.offset, e.offset + e.size)) for e in entries]
                 else:
-                    record, made = self._make(job, row)
-                    clips = [shard.add(entry, data) for entry, data in made]
-                records.append(record | {"clips": [clip.to_dict() for clip in clips]})
+                    record, clips = self._make(job, row)
+                    made, made_s = made + 1, made_s + record["duration_s"]
+                added = [shard.add(entry, data).to_dict() for entry, data in clips]
+                records.append(record | {"clips": added})
             shard.close()
             size_bytes = file.tell()
+            # Who is killed between here and the new index leaves a tar that counts for nothing, never a wrong index.
+            remove(join(job.out, PREPARED))
+            remove(join(job.out, f"{job.name}.json"))
         index = {
             "schema": INDEX_SCHEMA,
             "manifest": job.manifest,
@@ -109,13 +114,13 @@ class Worker:
             "bytes": size_bytes,
             "rows": records,
         }
-        write_bytes(join(job.out, f"{job.name}.json"), write_index(index))
-        return _done(job.name, records, size_bytes, len(job.rows) - len(found))
+        write_bytes(join(job.out, f"{job.name}.json"), dumps(index, indent=1) + b"\n")
+        return _done(job.name, records, size_bytes, made, made_s)
 
     def _found(self, job: Job) -> dict[str, tuple[str, Record]]:
         """By row id, the shard that holds what would be made again, and its record."""
         found: dict[str, tuple[str, Record]] = {}
-        for name in sorted({job.name, *job.elsewhere.values()}):
+        for name in sorted({job.name}.union(*job.elsewhere.values())):
             size = stamp(join(job.out, f"{name}.tar"))
             if size is None or stamp(join(job.out, f"{name}.json")) is None:
                 continue
@@ -139,9 +144,13 @@ class Worker:
         addresses = _addresses(job, row)
         if [file[0] for file in record["files"]] != addresses:
             return False
-        for address, *known in record["files"]:
+        for address, size, changed, content in record["files"]:
             now = stamp(address)
-            if list(now or (None, None)) != known[:2] and (now is None or sha256(address) != known[2]):
+            if now is None and content is not None:
+                log.warning("%s is not there now; the clips that were made of it are kept.", address)
+            elif ((now or (None, None)) != (size, changed) or changed == "") and (
+                now is None or sha256(address) != content
+            ):
                 return False
         return True
 
@@ -151,13 +160,13 @@ class Worker:
         """Return what came of a row, and its clips."""
         record: Record = {"id": row.id, "row": asdict(row), "files": [], "failure": None, "passing": False}
         record |= {"faces": None, "duration_s": 0.0, "kept_s": 0.0, "lost_s": 0.0}
-        clips: list[Clip] = []
+        pieces: list[_Piece] = []
         if row.id in job.deadly:  # not to be touched
             reason = f"{row.video or row.audio}: no worker survives it ({job.deadly[row.id]})."
             return record | {"failure": reason, "passing": True}, []
         try:
             record["files"] = [_file(address) for address in _addresses(job, row)]
-            clips = self._extract(job, row, record)
+            pieces = self._extract(job, row, record)
         except FaceError:  # no row would fare better
             raise
         except AvfakeError as error:
@@ -168,47 +177,49 @@ class Worker:
             record |= {"failure": f"{row.video or row.audio}: avfake itself failed ({reason}).", "passing": True}
         made_of = digest(json.dumps([row.id, [file[3] for file in record["files"]], asdict(job.settings)]))
         return record, [
-            (_entry(f"{made_of}-{number:03d}", row, clip), encode_clip(clip)) for number, clip in enumerate(clips)
+            (_entry(f"{made_of}-{number:03d}", row, piece), piece.data) for number, piece in enumerate(pieces)
         ]
 
-    def _extract(self, job: Job, row: Row, record: Record) -> list[Clip]:
+    def _extract(self, job: Job, row: Row, record: Record) -> list[_Piece]:
         """Return the clips of the main face, or of the sound where the row has no video; fill in the record."""
+        path = row.video or row.audio  # not that of a local copy
         with _opened(row) as decoder:
             if row.video is None:
-                clips = list(extract(decoder, None))
+                pieces = [_piece(clip, path) for clip in extract(decoder, None)]
             elif decoder.info.video is None:
-                raise PrepareError(
-                    f"{row.video}: it has no picture, though the manifest says so; correct the manifest."
-                )
+                raise PrepareError(f"{row.video}: it has no picture, though the manifest says so; correct that.")
             else:
-                follow, record["faces"] = self._follow(job, row, decoder)
-                clips = _main_face(extract(decoder, self._faces(job), follow=follow))
-                if not clips:
+                own = FaceRecord(decoder.info)
+                follow, record["faces"] = self._follow(job, row, decoder, own)
+                clips = extract(decoder, self._faces(job), follow=follow)
+                pieces = _main_face(_piece(clip, path) for clip in clips if clip.lips is not None)
+                if follow == own.follow:
+                    self._followed = row.id, own
+                if not pieces:
                     raise PrepareError(f"{row.video}: no face was found in it; check the file, or leave it out.")
             record["duration_s"] = round(decoder.decoded_s, 3)
-        for clip in clips:
-            clip.source["path"] = row.video or row.audio  # not that of a local copy
-        record["kept_s"] = round(sum(clip.duration_s for clip in clips), 3)
-        record["lost_s"] = round(sum(int((~c.face_ok).sum()) for c in clips if c.lips is not None) / FPS, 3)
-        return clips
+        record["kept_s"] = round(sum(piece.frames for piece in pieces) / FPS, 3)
+        record["lost_s"] = round(sum(piece.frames - piece.measured for piece in pieces if piece.has_lips) / FPS, 3)
+        return pieces
 
     def _faces(self, job: Job) -> Backend:
         if self._backend is None:
             self._backend = load_backend(job.settings.faces)
         return self._backend
 
-    def _follow(self, job: Job, row: Row, decoder: Decoder) -> tuple[Follow, Literal["own", "original"]]:
-        """Choose whose faces a file is given."""
+    def _follow(
+        self, job: Job, row: Row, decoder: Decoder, own: FaceRecord
+    ) -> tuple[Follow, Literal["own", "original"]]:
+        """Choose whose faces a file is given; those of an original are kept in ``own`` for its fakes."""
         if not job.settings.faces_of_original:
             return track_faces, "own"
-        if (original := _original(job, row)) is not None:
-            record = self._record_of(job, original)
-            if record is not None and record.fits(decoder.info):
-                return record.replay, "original"
-            return track_faces, "own"
-        record = FaceRecord(decoder.info)
-        self._followed = row.id, record
-        return record.follow, "own"
+        original = _original(job, row)
+        if original is None:
+            return own.follow, "own"
+        record = self._record_of(job, original)
+        if record is not None and record.fits(decoder.info):
+            return record.replay, "original"
+        return track_faces, "own"
 
     def _record_of(self, job: Job, original: Row) -> FaceRecord | None:
         """Return the faces of an original, None where it cannot be read."""
@@ -222,7 +233,7 @@ class Worker:
         return self._followed[1]
 
 
-def _done(name: str, records: Sequence[Record], size: int, made: int) -> Done:
+def _done(name: str, records: Sequence[Record], size: int, made: int = 0, made_s: float = 0.0) -> Done:
     summary = Summary(rows=len(records), bytes=size)
     for record in records:
         summary.clips += len(record["clips"])
@@ -234,7 +245,7 @@ def _done(name: str, records: Sequence[Record], size: int, made: int) -> Done:
         for record in records
         if record["failure"] is not None
     ]
-    return Done(name, summary, failures, made)
+    return Done(name, summary, failures, made, made_s)
 
 
 def _original(job: Job, row: Row) -> Row | None:
@@ -249,8 +260,8 @@ def _original(job: Job, row: Row) -> Row | None:
 def _addresses(job: Job, row: Row) -> list[str]:
     """Return the files that decide over a row's clips."""
     original = _original(job, row)
-    own = [address for address in (row.video, row.audio) if address is not None]
-    return own if original is None else [*own, str(original.video)]
+    rows = [row] if original is None else [row, original]
+    return [address for one in rows for address in (one.video, one.audio) if address is not None]
 
 
 def _file(address: str) -> tuple[str, int | None, str | None, str | None]:
@@ -275,22 +286,41 @@ def _opened(row: Row) -> Iterator[Decoder]:
             raise MediaError(text) from error
 
 
-def _main_face(clips: Iterable[Clip]) -> list[Clip]:
+class _Piece(NamedTuple):
+    """One clip, encoded, and what is told of it; whole clips of a long video would fill the memory."""
+
+    data: bytes
+    start_s: float
+    frames: int
+    measured: int
+    """Frames in which the face was measured."""
+    track: int | None
+    has_lips: bool
+    has_audio: bool
+
+
+def _piece(clip: Clip, path: str | None) -> _Piece:
+    clip.source["path"] = path
+    measured = int(clip.face_ok.sum())
+    lips, audio = clip.lips is not None, clip.audio is not None
+    return _Piece(encode_clip(clip), clip.start_s, clip.frames, measured, clip.track, lips, audio)
+
+
+def _main_face(pieces: Iterable[_Piece]) -> list[_Piece]:
     """Return the clips of the face that is measured for longest: whom the labels of a row speak of."""
-    tracks: dict[int, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        if clip.track is not None:
-            tracks[clip.track].append(clip)
-    return max(tracks.values(), key=lambda parts: sum(int(clip.face_ok.sum()) for clip in parts), default=[])
+    tracks: dict[int | None, list[_Piece]] = defaultdict(list)
+    for piece in pieces:
+        tracks[piece.track].append(piece)
+    return max(tracks.values(), key=lambda parts: sum(piece.measured for piece in parts), default=[])
 
 
-def _entry(key: str, row: Row, clip: Clip) -> Entry:
+def _entry(key: str, row: Row, piece: _Piece) -> Entry:
     """Return the entry of a clip that is not yet in a shard; what a missing stream would be labelled is not known."""
-    cut = row.cut(clip.start_s, clip.start_s + clip.duration_s)
+    cut = row.cut(piece.start_s, piece.start_s + piece.frames / FPS)
     labels, segments = cut.labels, cut.segments
-    if clip.audio is None:
+    if not piece.has_audio:
         labels, segments = replace(labels, audio=None, sync=None), replace(segments, audio=(), sync=())
-    if clip.lips is None:
+    if not piece.has_lips:
         labels, segments = replace(labels, visual=None, sync=None), replace(segments, visual=(), sync=())
     cut = replace(cut, labels=labels, segments=segments)
-    return Entry(key, 0, 0, clip.frames, clip.lips is not None, clip.audio is not None, cut)
+    return Entry(key, 0, 0, piece.frames, piece.has_lips, piece.has_audio, cut)

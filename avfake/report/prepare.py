@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from avfake.prepare import Done, Summary
 from avfake.report.terminal import shown
@@ -23,8 +24,9 @@ class Progress:
         self._bars = Bars(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._task = self._bars.add_task("", total=None)
         self._started = time.perf_counter()
-        self.made = Summary()
-        """What the shards hold that were made this time."""
+        self.made = 0
+        """Rows that were worked on."""
+        self._made_s = 0.0
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -43,7 +45,7 @@ class Progress:
     @property
     def speed(self) -> str:
         """Throughput of what was made this time."""
-        rows, media = self.made.rows / self.seconds, self.made.duration_s / self.seconds
+        rows, media = self.made / self.seconds, self._made_s / self.seconds
         return f"{60 * rows:.0f} clips/min, {media:.1f} x real time"
 
     def begin(self, rows: int, shards: int) -> None:
@@ -52,15 +54,15 @@ class Progress:
 
     def add(self, done: Done) -> None:
         """Count a shard."""
-        if done.made:
-            self.made.add(done.summary)
+        self.made += done.made
+        self._made_s += done.made_s
         self._bars.update(self._task, advance=done.summary.rows, description=self.speed)
 
 
 def print_summary(summary: Summary, told: Progress, out: str, console: Console) -> None:
     """Print what the shards hold and how fast they were made."""
     held = f"{summary.clips} clips, {summary.kept_s / 3600:.2f} h, {summary.bytes / 1e6:.0f} MB"
-    console.print(f"{shown(out)}: {held}", soft_wrap=True)
+    console.print(Text(f"{shown(out)}: {held}"), soft_wrap=True)
     outside = summary.duration_s - summary.kept_s
     console.print(
         f"from {summary.rows} rows with {summary.duration_s / 3600:.2f} h of media; {outside / 3600:.2f} h lie outside "
@@ -71,8 +73,8 @@ def print_summary(summary: Summary, told: Progress, out: str, console: Console) 
         console.print(f"{summary.faces_of_original} rows have the faces of their originals")
     if summary.failed:
         where = shown(join(out, FAILURES))
-        console.print(f"{summary.failed} rows gave no clip; {where} says why", soft_wrap=True)
-    if told.made.rows:
-        console.print(f"made {told.made.rows} rows in {told.seconds:.0f} s: {told.speed}")
+        console.print(Text(f"{summary.failed} rows gave no clip; {where} says why"), soft_wrap=True)
+    if told.made:
+        console.print(f"made {told.made} rows in {told.seconds:.0f} s: {told.speed}")
     else:
         console.print("everything was there already")
