@@ -104,37 +104,38 @@ def detect(
     console, progress = Console(highlight=False), Console(stderr=True, highlight=False)
     entries: dict[str, dict[str, Any]] = {}
     results: Iterator[tuple[str, Detection | str]]
-    judged = 0
+    judged, failed, named = 0, 0, ""
     with _errors_told(), ExitStack() as stack:
         files, lines = _opened(paths, out, stack)
         if engine == "local" and workers == 0:
             detector = _load(model, device, faces, threads, progress)
-            waiting = _unjudged(files, lines, detector.fingerprint, entries)
-            results = ((file, _judge(detector, file, files, progress)) for file in waiting)
+            waiting = _unjudged(files, lines, detector.fingerprint, entries if as_json else {})
+            results = ((file, _judge(detector, file, number, len(files), progress)) for number, file in waiting)
         else:
-            results = _judge_at_once(files, lines, entries, model, device, faces, engine, workers, progress)
+            kept = entries if as_json else {}
+            results = _judge_at_once(files, lines, kept, model, device, faces, engine, workers, progress)
         for file, result in results:
             judged += 1
             if isinstance(result, str):
+                failed += 1
                 _tell(_one_line(result))
-                entries[file] = {"schema": ERROR_SCHEMA, "file": file, "error": result}
+                entry = {"schema": ERROR_SCHEMA, "file": file, "error": result}
             else:
-                entries[file] = result.to_dict()
+                entry, named = result.to_dict(), result.model
                 if not as_json:
                     print_detection(result, console)
                     console.print()
+            if as_json:
+                entries[file] = entry
             if lines is not None:
-                lines.add(entries[file])
-    if judged < len(files):
-        _tell(f"{len(files) - judged} of {len(files)} files were in {out} already")
-    errors = [entries[file] for file in files if entries[file]["schema"] == ERROR_SCHEMA]
-    detections = [entries[file] for file in files if entries[file]["schema"] != ERROR_SCHEMA]
-    if as_json:
-        batch = {"schema": BATCH_SCHEMA, "detections": detections, "errors": errors}
-        typer.echo(_json(entries[files[0]] if len(files) == 1 else batch))
-    elif detections:
-        print_reminder(detections[0]["model"], console)
-    if errors:
+                lines.add(entry)
+        if judged < len(files):
+            _tell(f"{len(files) - judged} of {len(files)} files were in {out} already")
+        if as_json:
+            typer.echo(_json(_document(files, entries)))
+        elif named:
+            print_reminder(named, console)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -348,16 +349,20 @@ def _load(
 ) -> Detector:
     # torch and transformers take seconds to import.
     with progress.status("loading the model ...") if progress.is_terminal else nullcontext():
-        import torch
-
         from avfake.detect import Detector
 
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise typer.BadParameter(f"{device} cannot be used here ({reason})", param_hint="--device") from None
+        _check_device(device)
         return Detector.from_pretrained(model, device=device, threads=threads, faces=faces)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"{device} cannot be used here ({reason})", param_hint="--device") from None
 
 
 def _opened(paths: list[str], out: str | None, stack: ExitStack) -> tuple[list[str], ResultList | None]:
@@ -378,21 +383,33 @@ def _opened(paths: list[str], out: str | None, stack: ExitStack) -> tuple[list[s
 
 def _unjudged(
     files: list[str], lines: ResultList | None, fingerprint: str, entries: dict[str, dict[str, Any]]
-) -> Iterator[str]:
-    """Yield the files that the list has no answer for; the answers that it has go into ``entries``."""
-    for file in files:
+) -> Iterator[tuple[int, str]]:
+    """Yield the files, numbered from 1, that the list has no answer for; what it has goes into ``entries``."""
+    for number, file in enumerate(files, 1):
         older = None if lines is None else lines.older(file, fingerprint)
         if older is None:
-            yield file
+            yield number, file
         else:
             entries[file] = older
 
 
-def _judge(detector: Detector, file: str, files: list[str], progress: Console) -> Detection | str:
+def _document(files: list[str], entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``--json`` prints: the one result, or all of them."""
+    if len(files) == 1:
+        return entries[files[0]]
+    results = [entries[file] for file in files]
+    return {
+        "schema": BATCH_SCHEMA,
+        "detections": [entry for entry in results if entry["schema"] != ERROR_SCHEMA],
+        "errors": [entry for entry in results if entry["schema"] == ERROR_SCHEMA],
+    }
+
+
+def _judge(detector: Detector, file: str, number: int, count: int, progress: Console) -> Detection | str:
     from avfake.scan import judge
 
-    number, name = files.index(file) + 1, os.path.basename(file)
-    with _shown(progress, file, f"{number}/{len(files)} {name}" if len(files) > 1 else name) as told:
+    name = os.path.basename(file)
+    with _shown(progress, file, f"{number}/{count} {name}" if count > 1 else name) as told:
         return judge(detector, file, progress=told)
 
 
@@ -416,13 +433,15 @@ def _judge_at_once(
     from avfake.models import fingerprint as fingerprint_of
     from avfake.scan import Judges
 
+    if engine == "local":
+        _check_device(device)
     faces = backend_name(faces)
-    waiting = _unjudged(files, lines, fingerprint(fingerprint_of(model), faces), entries)
+    waiting = (file for _, file in _unjudged(files, lines, fingerprint(fingerprint_of(model), faces), entries))
     with Progress(console=progress, disable=not progress.is_terminal, transient=True) as bar:
         task = bar.add_task("judging", total=len(files))
         make = Judges(model, device, faces)
         for file, result in run(make, waiting, engine=engine, workers=workers, gpu=device.startswith("cuda")):
-            bar.update(task, completed=len(entries) + 1)
+            bar.update(task, advance=1)
             yield file, f"{file}: {result.reason}; try it alone" if isinstance(result, Died) else result
 
 

@@ -345,10 +345,11 @@ def encode_clip(clip: Clip) -> bytes:
     return file.getvalue()
 
 
-def decode_clip(data: bytes, name: str = "clip", *, start: int = 0, end: int | None = None) -> Clip:
+def decode_clip(data: bytes, name: str = "clip", *, start: int = 0, end: int | None = None, lips: bool = True) -> Clip:
     """Return the clip in the bytes of a clip file, which errors call ``name``; see ``read_clip``.
 
-    With ``start`` and ``end``, frames ``start`` to ``end`` (exclusive) alone, for which no other is decompressed.
+    With ``start`` and ``end``, frames ``start`` to ``end`` (exclusive) alone, for which no other is decompressed;
+    without ``lips`` the sound alone. Raises ``ClipError`` where there is none.
     """
     try:
         with av.open(io.BytesIO(data), "r") as container:
@@ -365,11 +366,13 @@ def decode_clip(data: bytes, name: str = "clip", *, start: int = 0, end: int | N
                     f"and this avfake reads version {PREPROCESSING}; "
                     "delete the folder of prepared clips and let it be made again."
                 )
-            lips, audio = _decode_streams(container, slice(start, end))
+            pictures, audio = _decode_streams(container, slice(start, end), lips)
         return Clip(
-            lips=lips,
+            lips=pictures,
             audio=audio,
-            mouth=None if header["mouth"] is None else np.array(header["mouth"][start:end], dtype=np.float32),
+            mouth=None
+            if header["mouth"] is None or not lips
+            else np.array(header["mouth"][start:end], dtype=np.float32),
             face_ok=np.array(header["face_ok"][start:end], dtype=bool),
             start_s=header["start_s"] + start / FPS,
             track=header["track"],
@@ -380,7 +383,7 @@ def decode_clip(data: bytes, name: str = "clip", *, start: int = 0, end: int | N
 
 
 def _decode_streams(
-    container: av.container.InputContainer, frames: slice
+    container: av.container.InputContainer, frames: slice, with_lips: bool
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32] | None]:
     pictures: list[bytes] = []
     samples: list[NDArray[np.int16]] = []
@@ -388,7 +391,7 @@ def _decode_streams(
         if packet.stream.type == "audio":
             decoded = [frame for frame in packet.decode() if isinstance(frame, av.AudioFrame)]
             samples += [frame.to_ndarray()[0] for frame in decoded]
-        elif packet.size:
+        elif packet.size and with_lips:
             pictures.append(bytes(packet))
     lips = np.stack([_rgb(picture) for picture in pictures[frames]]) if pictures else None
     if not samples:

@@ -90,14 +90,14 @@ def read(path: str | os.PathLike[str]) -> Iterator[Row]:
     """
     first_lines: dict[str, int] = {}
     try:
-        with local_copy(os.fspath(path)) as copy, open(copy, encoding="utf-8") as file:
+        with local_copy(os.fspath(path)) as copy, open(copy, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 where = f"{path}, line {number}"
                 try:
                     row = parse(json.loads(line))
-                except ValueError as error:  # JSON's own error is one, too
+                except (ValueError, RecursionError) as error:  # JSON's own error is a ValueError, too
                     raise ManifestError(f"{where}: {error}.") from error
                 if row.id in first_lines:
                     raise ManifestError(f"{where}: id {row.id!r} is already that of line {first_lines[row.id]}.")
@@ -125,7 +125,7 @@ def write(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
             if row.id in ids:
                 raise ManifestError(f"{path}: id {row.id!r} appears twice.")
             ids.add(row.id)
-            file.write(f"{line}\n".encode())
+            file.write(f"{line}\n".encode("utf-8", "backslashreplace"))  # names that are no UTF-8
     return len(ids)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -228,6 +229,53 @@ def test_a_folder_is_searched_and_a_list_is_gone_on_with(
     assert judged[4:] == names
     assert [json.loads(line)["file"] for line in out.read_text().splitlines()] == names
     assert run("detect", tmp_path / "archive" / "deep" / "..", "--out", out).exit_code == 0
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_list_loses_nothing(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "o.jsonl"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(media / ("sound.m4a" if name == "one" else "quiet.mp4"), tmp_path / name / "x.mp4")
+        monkeypatch.chdir(tmp_path / name)
+        assert run("detect", "x.mp4", "--out", out).exit_code == 0
+    out.chmod(0o640)
+    older = '{"schema": "avfake-error-1", "file": "/gone/older.mp4"}\n{"schema": "somebody-else-1"}\n'
+    out.write_text(out.read_text() + older + older[:20])
+    with out.open("ab") as file:
+        file.write(b"\xff\xfe half a line")
+    assert run("detect", tmp_path / "two" / "x.mp4", "--out", out).stderr.count("already") == 1
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line.get("file") for line in lines] == [
+        str(tmp_path / "one" / "x.mp4"),
+        str(tmp_path / "two" / "x.mp4"),
+        "/gone/older.mp4",
+        None,
+    ]
+    assert out.stat().st_mode & 0o777 == 0o640
+    with out.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = run("detect", media / "sound.m4a", "--out", out)
+    assert second.exit_code == 2
+    assert "is being written by another" in " ".join(second.stderr.replace("│", " ").split())
+
+
+def test_a_store_that_fails_keeps_the_list_here(
+    detector: Detector, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fsspec.filesystem("memory")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("the store is full")
+
+    monkeypatch.setattr(type(store), "put_file", full)
+    result = run("detect", media / "sound.m4a", "--json", "--out", "memory://results/full.jsonl")
+    assert result.exit_code == 1
+    assert valid(json.loads(result.stdout))
+    kept = re.search(r"the whole list is kept in (\S+)\.$", result.stderr.strip())
+    assert kept is not None
+    assert valid(json.loads(Path(kept[1]).read_text()))
+    Path(kept[1]).unlink()
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])

@@ -8,7 +8,7 @@ Layout (LA.zip of datashare.ed.ac.uk/handle/10283/3336; ROOT is the folder LA in
 A protocol line is ``SPEAKER UTTERANCE - ATTACK KEY``, as in ``LA_0079 LA_T_1138215 - - bonafide``. The challenge
 scores bona fide as positive; here bonafide is audio 0 and spoof is audio 1. ``method`` is the attack (A01 to A19),
 ``identity`` the speaker. The splits are the official ones (eval is our test); speakers do not overlap, and A07 to A19
-are in eval alone.
+are in eval alone. A protocol that is not there is left out, with a warning.
 
 Physical access (PA) is not read: its spoofs are replayed recordings of genuine voices, which ``audio`` does not call
 fake.
@@ -20,11 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.layout import fields, one_of, present, require
+from avfake.corpora.layout import fields, one_of, present, some_of
 from avfake.manifest import Label, Labels, Row
 
 _TITLE = "ASVspoof 2019 LA"
-_SPLITS = {"train": ("train.trn", "train"), "dev": ("dev.trl", "dev"), "eval": ("eval.trl", "test")}
+_PROTOCOL = "ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm"
+_SPLITS = {
+    f"{_PROTOCOL}.train.trn.txt": ("train", "train"),
+    f"{_PROTOCOL}.dev.trl.txt": ("dev", "dev"),
+    f"{_PROTOCOL}.eval.trl.txt": ("eval", "test"),
+}
 
 
 def bonafide_or_spoof(where: str, key: str) -> Label:
@@ -33,20 +38,19 @@ def bonafide_or_spoof(where: str, key: str) -> Label:
 
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
-    folder = "ASVspoof2019_LA_cm_protocols"
-    require(root, _TITLE, *(f"{folder}/ASVspoof2019.LA.cm.{part}.txt" for part, _ in _SPLITS.values()))
-    return present(_listed(root, root / folder), _TITLE)
+    return present(_listed(root, some_of(root, _TITLE, *_SPLITS)), _TITLE)
 
 
-def _listed(root: Path, protocols: Path) -> Iterator[Row]:
-    for name, (part, split) in _SPLITS.items():
-        for where, line in fields(protocols / f"ASVspoof2019.LA.cm.{part}.txt", (5,)):
+def _listed(root: Path, protocols: list[str]) -> Iterator[Row]:
+    for protocol in protocols:
+        part, split = _SPLITS[protocol]
+        for where, line in fields(root / protocol, (5,)):
             speaker, utterance, _, attack, key = line
             label = bonafide_or_spoof(where, key)
             yield Row(
                 id=utterance,
                 video=None,
-                audio=str(root / f"ASVspoof2019_LA_{name}" / "flac" / f"{utterance}.flac"),
+                audio=str(root / f"ASVspoof2019_LA_{part}" / "flac" / f"{utterance}.flac"),
                 corpus="asvspoof2019-la",
                 split=split,
                 identity=speaker,

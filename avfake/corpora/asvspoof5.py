@@ -9,8 +9,9 @@ In spite of its name a protocol has no tabs and no header: ten fields between sp
 codec quality, codec seed, attack tag, attack, key and one unused (nii-yamagishilab/AntiDeepfake,
 protocols/ASVspoof5.py shows lines, such as ``D_4461 D_0000000169 F - - - AC1 A14 spoof -``; other public readers give
 the same names). The challenge scores bona fide as positive; here bonafide is audio 0 and spoof is audio 1. ``method``
-is the attack (A01 to A32), ``identity`` the speaker. The splits are the official ones (eval is our test). The early
-form with six fields, of the challenge's first phase, is not read.
+is the attack (A01 to A32), ``identity`` the speaker. The splits are the official ones (eval is our test). A
+protocol that is not there is left out, with a warning. The early form with six fields, of the challenge's first phase,
+is not read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from avfake.corpora import Reader
 from avfake.corpora.asvspoof2019 import bonafide_or_spoof
-from avfake.corpora.layout import fields, present, require
+from avfake.corpora.layout import fields, present, some_of
 from avfake.manifest import Labels, Row
 
 _TITLE = "ASVspoof 5"
@@ -35,13 +36,14 @@ def _rows(root: Path, variant: str | None) -> Iterator[Row]:
     protocols = root / "ASVspoof5_protocols"
     if not protocols.is_dir():
         protocols = root
-    require(protocols, _TITLE, *_PARTS)
-    return present(_listed(root, protocols), _TITLE)
+    paths = [protocols / name for name in some_of(protocols, _TITLE, *_PARTS)]
+    return present(_listed(root, paths), _TITLE)
 
 
-def _listed(root: Path, protocols: Path) -> Iterator[Row]:
-    for name, (folder, split) in _PARTS.items():
-        for where, line in fields(protocols / name, (10,)):
+def _listed(root: Path, protocols: list[Path]) -> Iterator[Row]:
+    for protocol in protocols:
+        folder, split = _PARTS[protocol.name]
+        for where, line in fields(protocol, (10,)):
             speaker, utterance, attack, key = line[0], line[1], line[7], line[8]
             label = bonafide_or_spoof(where, key)
             yield Row(

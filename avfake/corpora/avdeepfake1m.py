@@ -16,12 +16,13 @@ several public readers of it have them)::
   the other stream's segment there. ``both_modified`` is spelt with an underscore in the data (the authors' loader asks
   for a hyphen, so beware of figures that come from it);
 * sync is as in ``lavdf``: 0 for a genuine clip, 1 where only the voice was replaced, None where lips were made anew;
-* clips without sound (``audio_frames`` 0) and all ``silent_videos`` have no audio and sync labels;
+* clips without sound (``audio_frames`` 0 or null) and all ``silent_videos`` have no audio and sync labels;
 * test clips have no labels;
 * ``method`` is ``MODIFY_TYPE:MODELS``, with ``video_model`` (++ only) and ``audio_model`` where they were used;
 * ``identity`` is the VoxCeleb2 speaker, the LRS3 talk or the silent subject, as the path has it; ``original`` is the
   genuine clip that the record names, where it is one of the corpus;
-* val is our dev.
+* val is our dev. In AV-Deepfake1M++ train and val share subjects (deepfakes1m.github.io/2025/details): dev says
+  nothing of unknown people there.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from typing import Any
 
 from avfake.corpora import CorpusError, Reader
 from avfake.corpora.lavdf import partly_fake
-from avfake.corpora.layout import document, fields, log, one_of, present, require, segments, value_of
+from avfake.corpora.layout import document, fields, log, one_of, present, segments, some_of, value_of
 from avfake.manifest import Row
 
 _TITLE = "AV-Deepfake1M"
+_METADATA = {"train_metadata.json": ("train", "train"), "val_metadata.json": ("val", "dev")}
+_TEST = "test_files.txt"
 _ALTERED = {
     "real": (False, False),
     "visual_modified": (True, False),
@@ -47,17 +50,17 @@ _ALTERED = {
 
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
-    require(root, _TITLE, "*_metadata.json")
-    return present(_listed(root), _TITLE)
+    return present(_listed(root, some_of(root, _TITLE, *_METADATA, _TEST)), _TITLE)
 
 
-def _listed(root: Path) -> Iterator[Row]:
-    for subset, split in (("train", "train"), ("val", "dev")):
-        if (path := root / f"{subset}_metadata.json").is_file():
-            yield from _labelled(root / subset, path, split)
-    if (path := root / "test_files.txt").is_file():
-        for _, (name,) in fields(path, (1,)):
-            yield _row(root / "test", name, "test")
+def _listed(root: Path, lists: list[str]) -> Iterator[Row]:
+    for name in lists:
+        if name in _METADATA:
+            folder, split = _METADATA[name]
+            yield from _labelled(root / folder, root / name, split)
+        else:
+            for _, (clip,) in fields(root / name, (1,)):
+                yield _row(root / "test", clip, "test")
 
 
 def _row(folder: Path, name: str, split: str) -> Row:
@@ -96,7 +99,7 @@ def _labelled(folder: Path, path: Path, split: str) -> Iterator[Row]:
         ]
         untold += () in streams
         labels, where_fake = partly_fake(*streams)
-        if name.startswith("silent_videos/") or value_of(where, record, "audio_frames", int) == 0:
+        if name.startswith("silent_videos/") or not value_of(where, record, "audio_frames", (int, type(None))):
             labels, where_fake = replace(labels, audio=None, sync=None), replace(where_fake, audio=(), sync=())
         original = value_of(where, record, "original", (str, type(None)))
         yield replace(

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import CorpusError, Reader
-from avfake.corpora.layout import fields, files, one_of, present, require
+from avfake.corpora.layout import by_stem, fields, files, one_of, present, require
 from avfake.manifest import Labels, Row
 
 TITLE = "Celeb-DF (v2)"
@@ -47,17 +47,23 @@ def _read(root: Path, variant: str | None) -> Iterator[Row]:
 
 def _rows(root: Path) -> Iterator[Row]:
     listed = _test_videos(root / _LIST)
-    # Users often move the files one level down, to FOLDER/videos; the folder and the name tell all.
-    there = {f"{folder}/{path.name}": path for folder in _NAMES for path in files(root / folder, (".mp4",))}
+    # Users often move the files one level down, to FOLDER/videos. Other folders hold other things of the same names.
+    there = {
+        f"{folder}/{name}": path
+        for folder in _NAMES
+        for name, path in by_stem(
+            path for place in (folder, f"{folder}/videos") for path in files(root / place, (".mp4",), deep=False)
+        ).items()
+    }
     for key in sorted(there.keys() | listed):
         folder, _, name = key.partition("/")
-        path = there.get(key, root / key)
-        if not (match := _NAMES[folder].fullmatch(Path(name).stem)):
+        path = there.get(key, root / f"{key}.mp4")
+        if not (match := _NAMES[folder].fullmatch(name)):
             raise CorpusError(f"{path}: no clip of {TITLE} in {folder} has such a name.")
         found = match.groupdict()
         fake = folder == _FAKES
         yield Row(
-            id=f"{folder}/{Path(name).stem}",
+            id=key,
             video=str(path),
             audio=None,
             corpus="Celeb-DF-v2",
@@ -70,14 +76,15 @@ def _rows(root: Path) -> Iterator[Row]:
 
 
 def _test_videos(path: Path) -> set[str]:
-    """Return the videos of the list, such as ``Celeb-real/id1_0007.mp4``, after a check of its labels."""
+    """Return the videos of the list, such as ``Celeb-real/id1_0007``, after a check of its labels."""
     videos: set[str] = set()
     for where, (label, video) in fields(path, (2,)):
-        folder = one_of(where, "the folder", video.partition("/")[0], _NAMES)
+        folder, _, name = video.partition("/")
+        one_of(where, "the folder", folder, _NAMES)
         expected = "0" if folder == _FAKES else "1"
         if label != expected:
             raise CorpusError(f"{where}: label {label} does not fit {folder}; in this list 1 is real and 0 is fake.")
-        videos.add(video)
+        videos.add(f"{folder}/{Path(name).stem}")
     return videos
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import CorpusError, Reader, people
-from avfake.corpora.layout import files, require
+from avfake.corpora.layout import files, present, require
 from avfake.manifest import Labels, Row
 
 TITLE = "DeepfakeTIMIT"
@@ -35,7 +35,7 @@ _NAME = re.compile(r"(?P<sentence>\w+)-video-(?P<face>\w+)")
 
 def _read(root: Path, variant: str | None) -> Iterator[Row]:
     require(root, TITLE, f"{variant or '*'}_quality/*/*.avi")
-    return _rows(root, (variant,) if variant else QUALITIES)
+    return present(_rows(root, (variant,) if variant else QUALITIES), TITLE, both_classes=False)
 
 
 def _rows(root: Path, qualities: tuple[str, ...]) -> Iterator[Row]:

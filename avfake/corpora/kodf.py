@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import CorpusError, Reader
-from avfake.corpora.layout import files, present, require, table
+from avfake.corpora.layout import by_stem, files, not_found, present, table
 from avfake.manifest import Labels, Row
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ _PERTURBED = "탐지방해"
 
 def _read(root: Path, variant: str | None) -> Iterator[Row]:
     if not (tables := _tables(root)):
-        require(root, f"{TITLE} with its metadata (train_meta, validate_meta)", "**/원본영상_*_메타데이터.csv")
+        raise not_found(root, f"{TITLE} with its metadata (train_meta, validate_meta)", "**/원본영상_*_메타데이터.csv")
     return present(_rows(root, tables), TITLE)
 
 
@@ -77,10 +77,10 @@ def _rows(root: Path, tables: list[tuple[Path, re.Match[str]]]) -> Iterator[Row]
         for where, line in table(path, columns):
             if empty := [name for name in columns if not line[name]]:
                 raise CorpusError(f"{where}: the column {empty[0]} is empty.")
-            name = line[_FILE]
+            name = Path(line[_FILE]).stem
             yield Row(
-                id=Path(name).stem,
-                video=str(there.get(name, root / name)),
+                id=name,
+                video=str(there.get(name, root / line[_FILE])),
                 audio=None,
                 corpus=TITLE,
                 split=split,
@@ -93,17 +93,12 @@ def _rows(root: Path, tables: list[tuple[Path, re.Match[str]]]) -> Iterator[Row]
 
 
 def _clips(root: Path) -> dict[str, Path]:
-    """Return the clips below the root by their names."""
-    clips: dict[str, Path] = {}
-    perturbed = 0
-    for path in files(root, (".mp4",)):
-        if any(_PERTURBED in _composed(part) for part in path.relative_to(root).parts):
-            perturbed += 1
-        elif (other := clips.setdefault(path.name, path)) != path:
-            raise CorpusError(f"{path} and {other} have the same name; keep one copy of each clip below the root.")
-    if perturbed:
-        log.warning("%s: %d clips with an adversarial perturbation are left out.", TITLE, perturbed)
-    return clips
+    """Return the clips below the root by their names without suffix."""
+    found = files(root, (".mp4",))
+    clips = [path for path in found if _PERTURBED not in _composed(str(path.relative_to(root)))]
+    if len(clips) < len(found):
+        log.warning("%s: %d clips with an adversarial perturbation are left out.", TITLE, len(found) - len(clips))
+    return by_stem(clips)
 
 
 READER = Reader(TITLE, _read)

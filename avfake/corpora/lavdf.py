@@ -11,17 +11,19 @@ A record says ``modify_video`` and ``modify_audio`` (true = fake) and lists ``fa
 * sync is 0 for a genuine clip and 1 in the ``fake_periods`` where the voice alone was replaced: the lips go on saying
   the old word. Where the lips were made anew it is None: they were made to fit a voice, but nobody measured how well;
 * ``method`` is ``audio_modified``, ``visual_modified`` or ``both_modified``; the corpus names no generators for a clip;
-* ``original`` is the genuine clip that the record names; ``identity`` is None, the corpus does not give it;
+* ``original`` is the genuine clip that the record names, by its path or else by its file name if just one clip has
+  it; ``identity`` is None, the corpus does not give it;
 * the splits are the official ones.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import CorpusError, Reader
-from avfake.corpora.layout import document, log, one_of, present, require, segments, value_of
+from avfake.corpora.layout import document, log, not_found, one_of, present, segments, value_of
 from avfake.manifest import SPLITS, Label, Labels, Row, Segment, Segments
 
 
@@ -43,11 +45,10 @@ def partly_fake(visual: tuple[Segment, ...] | None, audio: tuple[Segment, ...] |
 
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
-    require(root, "LAV-DF", "metadata*.json")
-    path = root / "metadata.min.json"
-    if not path.is_file():
-        path = root / "metadata.json"
-    return present(_listed(root, path), "LAV-DF")
+    for path in (root / "metadata.min.json", root / "metadata.json"):
+        if path.is_file():
+            return present(_listed(root, path), "LAV-DF")
+    raise not_found(root, "LAV-DF", "metadata.min.json or ROOT/metadata.json")
 
 
 def _listed(root: Path, path: Path) -> Iterator[Row]:
@@ -56,7 +57,9 @@ def _listed(root: Path, path: Path) -> Iterator[Row]:
         raise CorpusError(f"{path} is not the list of records that LAV-DF has; get the file again.")
     names = [value_of(f"{path}, record {number}", record, "file", str) for number, record in enumerate(records)]
     ids = {name: Path(name).with_suffix("").as_posix() for name in names}
-    untold = 0
+    stems = Counter(Path(name).stem for name in names)
+    by_stem = {Path(name).stem: row_id for name, row_id in ids.items() if stems[Path(name).stem] == 1}
+    untold = unlisted = 0
     for name, record in zip(names, records, strict=True):
         where = f"{path}, {name}"
         periods = segments(where, record, "fake_periods")
@@ -65,7 +68,9 @@ def _listed(root: Path, path: Path) -> Iterator[Row]:
             raise CorpusError(f"{where}: it has fake_periods, but neither modify_video nor modify_audio is true.")
         untold += (video or audio) and not periods
         labels, where_fake = partly_fake(periods if video else None, periods if audio else None)
-        original = value_of(where, record, "original", (str, type(None)))
+        named = value_of(where, record, "original", (str, type(None))) if video or audio else None
+        original = (ids.get(named) or by_stem.get(Path(named).stem)) if named else None
+        unlisted += named is not None and original is None
         yield Row(
             id=ids[name],
             video=str(root / name),
@@ -73,12 +78,14 @@ def _listed(root: Path, path: Path) -> Iterator[Row]:
             corpus="lav-df",
             split=one_of(where, "split", value_of(where, record, "split", str), SPLITS),
             method=_METHODS[video, audio],
-            original=ids.get(original) if original and (video or audio) else None,
+            original=original,
             labels=labels,
             segments=where_fake,
         )
     if untold:
         log.warning("LAV-DF: %d clips were altered, but nothing tells where: their labels are unknown.", untold)
+    if unlisted:
+        log.warning("LAV-DF: %d fakes name an original that is not listed: it is not known.", unlisted)
 
 
 _METHODS = {

@@ -6,28 +6,42 @@ import csv
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avfake.corpora import CorpusError
-from avfake.manifest import Row, Segment
+from avfake.manifest import ASPECTS, Row, Segment
+from avfake.storage import is_remote
 
 log = logging.getLogger(__name__)
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")
 
 
 def require(root: Path, title: str, *needed: str) -> None:
     """Raise ``CorpusError`` unless ``root`` holds every path of ``needed`` (a pattern such as ``part_*`` counts)."""
+    if not root.is_dir() or any(next(root.glob(pattern), None) is None for pattern in needed):
+        raise not_found(root, title, *needed)
+
+
+def some_of(root: Path, title: str, *wanted: str) -> list[str]:
+    """Return those files of ``wanted`` that ``root`` holds, and warn of the others. Raises ``CorpusError`` if none."""
+    there = [name for name in wanted if (root / name).is_file()]
+    if not there:
+        raise not_found(root, title, *wanted)
+    if missing := [name for name in wanted if name not in there]:
+        log.warning("%s: not there, and so left out: %s.", title, ", ".join(missing))
+    return there
+
+
+def not_found(root: Path, title: str, *needed: str) -> CorpusError:
+    """Return the error that tells what was expected in ``root`` and what is there."""
     if not root.is_dir():
-        raise CorpusError(f"{root} is not the folder of {title}: there is no such folder; check the path.")
-    if all(next(root.glob(pattern), None) is not None for pattern in needed):
-        return
+        return CorpusError(f"{root} is not the folder of {title}: there is no such folder; check the path.")
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
     found = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     expected = ", ".join(f"ROOT/{pattern}" for pattern in needed)
-    raise CorpusError(f"{root} is not {title}: expected {expected}, found {found or 'nothing'}.")
+    return CorpusError(f"{root} is not {title}: expected {expected}, found {found or 'nothing'}.")
 
 
 def table(
@@ -40,7 +54,10 @@ def table(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, fieldnames=header, delimiter=delimiter, strict=True)
-            if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            names = reader.fieldnames or ()
+            if len(set(names)) < len(names):
+                raise CorpusError(f"{path}: a column is there twice in {', '.join(names)}; keep one of each name.")
+            if missing := [column for column in columns if column not in names]:
                 raise CorpusError(f"{path} lacks the columns {', '.join(missing)}; get the whole corpus again.")
             for line in reader:
                 where = f"{path}, line {reader.line_num}"
@@ -57,7 +74,7 @@ def fields(path: Path, counts: Sequence[int]) -> Iterator[tuple[str, list[str]]]
     Raises ``CorpusError`` for a line whose number of fields is not among ``counts``.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, text in enumerate(file, 1):
                 values = text.split()
                 where = f"{path}, line {number}"
@@ -73,8 +90,8 @@ def fields(path: Path, counts: Sequence[int]) -> Iterator[tuple[str, list[str]]]
 def document(path: Path) -> Any:
     """Return what a JSON file holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CorpusError(f"{path} cannot be read as JSON: {error}.") from error
 
 
@@ -112,28 +129,71 @@ def segments(where: str, record: Any, name: str) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Return the files below ``folder`` with one of the suffixes (in any case), in order; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path for path in found if not path.name.startswith("."))
+def files(folder: Path, suffixes: Sequence[str] | None = None, *, deep: bool = True) -> list[Path]:
+    """Return the files in ``folder``, and unless ``deep`` is false in all below it, in order; none if it is not there.
+
+    Those with one of the suffixes, in any case, or all of them. Hidden files and folders are left out. Links to folders
+    are followed, but each folder is looked into once. Raises ``OSError`` for a folder that cannot be read.
+    """
+    found: list[Path] = []
+    visited: set[str] = set()
+    for path, below, names in os.walk(folder, followlinks=True, onerror=_raise) if folder.is_dir() else ():
+        real = os.path.realpath(path)
+        below[:] = sorted(name for name in below if deep and real not in visited and not name.startswith("."))
+        if real not in visited:
+            visited.add(real)
+            wanted = (name for name in names if suffixes is None or Path(name).suffix.lower() in suffixes)
+            found += [Path(path, name) for name in wanted if not name.startswith(".")]
+    return sorted(found)
 
 
-def present(rows: Iterable[Row], title: str) -> Iterator[Row]:
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def folders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that are not hidden, in order; none if it is not there. Raises ``OSError``."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by their names without suffix. Raises ``CorpusError`` where two have the same."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise CorpusError(f"{path} and {other} have the same name; keep one copy of each clip below the root.")
+    return found
+
+
+def present(rows: Iterable[Row], title: str, *, both_classes: bool = True) -> Iterator[Row]:
     """Yield the rows whose files are there; many people hold a part of a corpus. Says how many are missing.
 
-    Raises ``CorpusError`` when none is there.
+    Remote files are not looked for. Where the corpus has genuine and fake clips (``both_classes``), it says if one kind
+    is missing altogether. Raises ``CorpusError`` when no clip is there, ``OSError`` for a path that cannot be.
     """
     total = missing = 0
     example = None
+    classes: set[str] = set()
     for row in rows:
         total += 1
-        if lacking := [path for path in (row.video, row.audio) if path is not None and not Path(path).is_file()]:
+        if lacking := [path for path in (row.video, row.audio) if path is not None and not _there(path)]:
             missing += 1
             example = example or lacking[0]
         else:
+            labels = {getattr(row.labels, aspect) for aspect in ASPECTS}
+            classes |= {"fake"} if 1 in labels else {"genuine"} if 0 in labels else set()
             yield row
     if missing == total:
         what = f"none of its {total} clips is there, {example} for one" if total else "it lists no clip"
         raise CorpusError(f"{title}: {what}; check that the media were unpacked below the root.")
     if missing:
         log.warning("%s: %d of %d clips are not there (%s for one) and are left out.", title, missing, total, example)
+    if both_classes and len(classes) < 2:
+        found = f"all its clips with a label are {min(classes)}" if classes else "none of its clips has a label"
+        log.warning("%s: %s; to train or to score, both classes are needed.", title, found)
+
+
+def _there(path: str) -> bool:
+    return is_remote(path) or Path(path).is_file()

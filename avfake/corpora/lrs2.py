@@ -33,7 +33,7 @@ _LISTS = {
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
     require(root, _TITLE, "main", "train.txt", "val.txt", "test.txt")
-    return present(_listed(root), _TITLE)
+    return present(_listed(root), _TITLE, both_classes=False)
 
 
 def _listed(root: Path) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.layout import present, require
+from avfake.corpora.layout import files, folders, present, require
 from avfake.manifest import Labels, Row
 
 _TITLE = "LRS3"
@@ -25,12 +25,12 @@ _SPLITS = {"pretrain": "train", "trainval": "train", "test": "test"}
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
     require(root, _TITLE, "trainval", "test")
-    return present(_found(root), _TITLE)
+    return present(_found(root), _TITLE, both_classes=False)
 
 
 def _found(root: Path) -> Iterator[Row]:
     for name, split in _SPLITS.items():
-        for path in sorted((root / name).glob("*/*.mp4")):
+        for path in (path for talk in folders(root / name) for path in files(talk, (".mp4",), deep=False)):
             yield Row(
                 id=path.relative_to(root).with_suffix("").as_posix(),
                 video=str(path),

@@ -17,7 +17,7 @@ sync 0: they go together). A genuine clip is genuine throughout.
   clip's name; somebody who is in several videos is not recognised;
 * ``language`` is what is heard: of a fake the one it was dubbed into; ``original`` is the genuine clip.
 
-There is no official split; ours is by identity (``avfake.corpora.people.splits`` over all that the lists name).
+There is no official split; ours is by identity (``avfake.corpora.people.split_of``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from avfake.corpora import CorpusError, Reader, people
+from avfake.corpora import CorpusError, Reader
 from avfake.corpora.layout import document, one_of, present, require, value_of
+from avfake.corpora.people import split_of
 from avfake.manifest import Labels, Row
 
 TITLE = "PolyGlotFake"
@@ -45,7 +46,6 @@ def _rows(root: Path) -> Iterator[Row]:
     real, fake = list(_records(root / _REAL, "videos")), list(_records(root / _FAKE, "video"))
     identities = {name: str(record.get("source") or name) for _, name, record in real}
     made_from = {name: _original(where, name) for where, name, _ in fake}
-    splits = people.splits([*identities.values(), *(identities.get(name, name) for name in made_from.values())])
     for where, name, record in real:
         language = one_of(where, "lang", value_of(where, record, "lang", str), LANGUAGES)
         yield Row(
@@ -53,7 +53,7 @@ def _rows(root: Path) -> Iterator[Row]:
             video=str(root / "real" / language / f"{name}.mp4"),
             audio=None,
             corpus=TITLE,
-            split=splits[identities[name]],
+            split=split_of(identities[name]),
             identity=identities[name],
             language=language,
             labels=Labels(visual=0, audio=0, sync=0),
@@ -68,7 +68,7 @@ def _rows(root: Path) -> Iterator[Row]:
             video=str(root / "fake" / f"to_{language}" / f"{name}.mp4"),
             audio=None,
             corpus=TITLE,
-            split=splits[identity],
+            split=split_of(identity),
             identity=identity,
             method=f"{voice}+{lips}",
             language=language,

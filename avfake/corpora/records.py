@@ -1,14 +1,15 @@
 """Your own data in a table: a CSV file with a header line, or JSON Lines with the same names. ROOT is the file.
 
-* ``video``, ``audio``: paths, relative to the folder of the table; one of them at least. ``audio`` beside ``video`` is
-  a sound track in a file of its own.
+* ``video``, ``audio``: paths, relative to the folder of the table, or remote addresses (``s3://...``), which are not
+  looked for; one of them at least. ``audio`` beside ``video`` is a sound track in a file of its own.
 * ``fake``: 1 or 0, what is known of the whole clip.
 * ``visual_fake``, ``audio_fake``, ``sync_fake``: 1 or 0, what is known of one aspect; empty where not known.
 * ``visual_segments``, ``audio_segments``, ``sync_segments``: where an aspect whose label is 1 is fake, in seconds:
   ``0.5:1.25 3:4`` in CSV, ``[[0.5, 1.25], [3, 4]]`` in JSON; empty: throughout.
 * ``split``: train, dev or test; empty: ours, see below.
-* ``id``: empty: the path as it is written. ``corpus``: empty: the name of the table.
-* ``identity``, ``method``, ``language``, ``original``: as in a manifest; empty where not known.
+* ``id``: empty: ``TABLE/PATH``, the name of the table and the path. ``corpus``: empty: the name of the table.
+* ``identity``, ``method``, ``language``, ``original``: as in a manifest; empty where not known. ``original`` may also
+  be the path of a line without ``id``.
 
 Every column may be missing. In JSON Lines null is empty, too, and a line with the field ``labels`` is read as a whole
 row of a manifest (its paths, too, are relative to the folder of the table).
@@ -17,22 +18,25 @@ row of a manifest (its paths, too, are relative to the folder of the table).
 video is what the variant says, unless one of ``visual_fake``, ``audio_fake`` and ``sync_fake`` says it: see
 ``plain_labels``. A fake without ``method`` has the method ``unknown``.
 
-Our own split (``people.splits``) goes by ``identity``, or else that of the ``original``, or else ``id``: all that
-shares it stays together.
+Our own split (``people.split_of``) keeps families (``people.families``) whole: all clips of an identity, fakes and
+their originals, and whatever these share in turn. Where some lines of a family have a split, it holds for the others;
+if they have two, that is an error. Where all lines have one, they are believed, with a warning if a family is torn.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from avfake.corpora import CorpusError, Reader
 from avfake.corpora.layout import log, one_of, present, segments, table
-from avfake.corpora.people import splits
+from avfake.corpora.people import families, split_of
 from avfake.manifest import ASPECTS, SPLITS, Label, Labels, Row, Segment, Segments, parse
+from avfake.storage import is_remote
 
 VARIANTS = ("visual", "audio", "both")
 """What is fake in a video of which only that it is fake is known."""
@@ -105,23 +109,48 @@ def _read(root: Path, variant: str | None) -> Iterator[Row]:
         ids[row.id] = where
         rows.append(row)
     tell_assumption(assumed, "table")
-    people = {row.id: row.identity or row.id for row in rows}
-    keys = [row.identity or people.get(row.original or "", row.original) or row.id for row in rows]
-    ours = splits(key for key, row in zip(keys, rows, strict=True) if row.split == _OURS)
-    for key, row in zip(keys, rows, strict=True):
-        yield replace(row, split=ours[key]) if row.split == _OURS else row
+    rows = [replace(row, original=_original(root, row.original, ids)) for row in rows]
+    family_of = families(rows)
+    members: dict[int, list[Row]] = {}
+    for family, row in zip(family_of, rows, strict=True):
+        members.setdefault(int(family), []).append(row)
+    splits = {family: _split(root, of_family) for family, of_family in members.items()}
+    torn = [of_family[0].id for of_family in members.values() if len({row.split for row in of_family} - {_OURS}) > 1]
+    if torn:
+        log.warning("%s has people or originals (%s for one) in two splits; see avfake audit.", root, torn[0])
+    for family, row in zip(family_of, rows, strict=True):
+        yield replace(row, split=splits[int(family)]) if row.split == _OURS else row
+
+
+def _split(root: Path, family: Sequence[Row]) -> str:
+    """Return the split of those of a family whose line tells none."""
+    told = {row.split: row.id for row in family if row.split != _OURS}
+    untold = [row.id for row in family if row.split == _OURS]
+    if len(told) > 1 and untold:
+        theirs = " and ".join(f"{name!r} is {split}" for split, name in told.items())
+        raise CorpusError(
+            f"{root}: {theirs}, but {untold[0]!r}, which has no split, shares people or originals with both; give it "
+            f"one or mend theirs."
+        )
+    if told:
+        return next(iter(told))
+    # What a family is called must not change when more fakes of it come: its people, or the clips they were made from.
+    people = {row.identity for row in family if row.identity}
+    made = {row.id for row in family if row.original}
+    first = {row.original or row.id for row in family} - made
+    return split_of(min(people or first or made).removeprefix(f"{root.stem}/"))
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, text in enumerate(file, 1):
                 if not text.strip():
                     continue
                 where = f"{path}, line {number}"
                 try:
                     line = json.loads(text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise CorpusError(f"{where} cannot be read as JSON: {error}.") from error
                 if not isinstance(line, dict):
                     raise CorpusError(f"{where}: it must be an object with fields, not {line!r}.")
@@ -139,14 +168,28 @@ def _whole_row(root: Path, where: str, line: dict[str, Any]) -> Row:
 
 
 def _path(root: Path, value: str | None) -> str | None:
-    return None if value is None else str(root.parent / value)
+    return value if value is None or is_remote(value) else str(root.parent / value)
+
+
+def _id(root: Path, path: str) -> str:
+    """Return the id of a line that has none."""
+    return path if is_remote(path) else f"{root.stem}/{os.path.normpath(path)}"
+
+
+def _original(root: Path, told: str | None, ids: Mapping[str, str]) -> str | None:
+    return _id(root, told) if told and told not in ids and _id(root, told) in ids else told
 
 
 def _row(root: Path, where: str, line: Mapping[str, Any], variant: str | None) -> tuple[Row, bool]:
     """Return a line's row, and whether only ``variant`` told what is fake in it."""
     if unknown := [name for name in line if name not in (*_TEXTS, *_LABELS, *_SEGMENTS)]:
-        known = ", ".join((*_TEXTS, *_LABELS, *_SEGMENTS))
-        raise CorpusError(f"{where}: there is no column {unknown[0]!r}; the columns are {known}.")
+        known = (*_TEXTS, *_LABELS, *_SEGMENTS)
+        cure = f"the columns are {', '.join(known)}"
+        if unknown[0].strip() in known:
+            cure = "write no space beside the commas"
+        elif any(mark in unknown[0] for mark in ";\t"):
+            cure = "part the columns by commas"
+        raise CorpusError(f"{where}: there is no column {unknown[0]!r}; {cure}.")
     text = {name: _text(where, line, name) for name in _TEXTS}
     file = text["video"] or text["audio"]
     if file is None:
@@ -155,10 +198,9 @@ def _row(root: Path, where: str, line: Mapping[str, Any], variant: str | None) -
     fake = 1 in (labels.visual, labels.audio, labels.sync)
     if text["method"] and labels == plain_labels(False, text["video"] is not None, None):
         raise CorpusError(f"{where}: it has a method, but its labels say that it is genuine.")
-    name = text["id"] or file
     split = one_of(where, "split", text["split"], SPLITS) if text["split"] else _OURS
     row = Row(
-        id=name,
+        id=text["id"] or _id(root, file),
         video=_path(root, text["video"]),
         audio=_path(root, text["audio"]),
         corpus=text["corpus"] or root.stem,
@@ -225,4 +267,4 @@ def _pair(where: str, name: str, word: str) -> list[float]:
         raise CorpusError(f"{where}: {name} must be written 0.5:1.25 3:4, in seconds, not {word!r}.") from error
 
 
-READER = Reader("the table", _rows, VARIANTS)
+READER = Reader("the table", _rows, VARIANTS, ids_as_is=True)

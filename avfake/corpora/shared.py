@@ -117,4 +117,4 @@ def _read(root: Path, variant: str | None) -> Iterator[Row]:
     return rows(root)
 
 
-READER = Reader("the shared corpus", _read)
+READER = Reader("the shared corpus", _read, ids_as_is=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.layout import present, require
+from avfake.corpora.layout import files, folders, present, require
 from avfake.manifest import Labels, Row
 
 _TITLE = "VoxCeleb2"
@@ -27,13 +27,15 @@ _SPLITS = {"dev": "train", "test": "test"}
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
     folder = "aac" if variant == "audio" else "mp4"
     require(root, _TITLE, f"*/{folder}/id*")
-    return present(_found(root, folder), _TITLE)
+    return present(_found(root, folder), _TITLE, both_classes=False)
 
 
 def _found(root: Path, folder: str) -> Iterator[Row]:
     sound_alone = folder == "aac"
+    suffix = ".m4a" if sound_alone else ".mp4"
     for name, split in _SPLITS.items():
-        for path in sorted((root / name / folder).glob("id*/*/*.m4a" if sound_alone else "id*/*/*.mp4")):
+        videos = (video for speaker in folders(root / name / folder) for video in folders(speaker))
+        for path in (path for video in videos for path in files(video, (suffix,), deep=False)):
             yield Row(
                 id=path.relative_to(root).with_suffix("").as_posix(),
                 video=None if sound_alone else str(path),

@@ -24,8 +24,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.layout import log, present, require
-from avfake.corpora.people import splits
+from avfake.corpora.layout import files, folders, log, present, require
+from avfake.corpora.people import split_of
 from avfake.manifest import Labels, Row
 
 _TITLE = "WaveFake"
@@ -35,26 +35,27 @@ _LANGUAGES = {"ljspeech": "en", "jsut": "ja"}
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
     require(root, _TITLE, "generated_audio")
-    return present(_listed(root), _TITLE)
+    return present(_listed(root), _TITLE, both_classes=False)
 
 
 def _listed(root: Path) -> Iterator[Row]:
     genuine = {
-        (voice, path.stem): path for voice, place in _GENUINE.items() for path in sorted(root.glob(f"{place}/*.wav"))
+        (voice, path.stem): path
+        for voice, place in _GENUINE.items()
+        for path in files(root / place, (".wav",), deep=False)
     }
     for speaker, place in _GENUINE.items():
         if not any(speaker == voice for voice, _ in genuine):
             log.warning("%s: no genuine speech of %s in %s; put it there to have both classes.", _TITLE, speaker, place)
     fakes = {
         (folder.name, path): ("jsut" if folder.name.startswith("jsut_") else "ljspeech", path.stem.removesuffix("_gen"))
-        for folder in sorted(root.glob("generated_audio/*/"))
-        for path in sorted(folder.glob("*.wav"))
+        for folder in folders(root / "generated_audio")
+        for path in files(folder, (".wav",), deep=False)
     }
-    split = splits(sentence for _, sentence in (*genuine, *fakes.values()))
     for (voice, sentence), path in genuine.items():
-        yield _row(sentence, path, voice, split[sentence])
+        yield _row(sentence, path, voice, split_of(sentence))
     for (method, path), (voice, sentence) in fakes.items():
-        row = _row(f"{method}/{path.stem}", path, voice, split[sentence])
+        row = _row(f"{method}/{path.stem}", path, voice, split_of(sentence))
         original = sentence if (voice, sentence) in genuine else None
         yield replace(row, method=method, original=original, labels=Labels(audio=1))
 

@@ -1,22 +1,26 @@
 """The list of results of ``avfake detect --out``: one line of JSON a file, written as each is done.
 
-A list that exists is gone on with. A line counts for as long as its file has the same content and the same detector
-judges; a newer line about a file takes the place of the older one when the list is closed.
+A list that exists is gone on with. Files are named by their absolute path. A line counts for as long as its file has
+the same content and the same detector judges; a newer line about a file takes the place of the older one when the list
+is closed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from avfake import AvfakeError
-from avfake.storage import StorageError, is_remote, local_copy, sha256, stamp, whole_file
+from avfake.storage import StorageError, absolute, is_remote, local_copy, sha256, stamp, whole_file
 
+log = logging.getLogger(__name__)
 UPLOAD_EVERY_S = 30.0
 """A store has no lines to append to: the whole list is put there this often, and at the end."""
 
@@ -33,74 +37,105 @@ class ResultList:
     def __init__(self, address: str, inputs: list[str]) -> None:
         """Open the list and change nothing. Raises ``ResultsError`` if it cannot be written or holds something else."""
         self._address = address
-        self._uploaded_s = time.monotonic()
+        self._upload_at_s = time.monotonic() + UPLOAD_EVERY_S
         try:
             self._path = _spool(address) if is_remote(address) else address
             _check(self._path, address, inputs)
-            self._file: TextIO = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # close() is ours
+            self._file: BinaryIO = open(self._path, "ab")  # noqa: SIM115  # close() is ours
         except (OSError, RuntimeError, StorageError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ResultsError(f"{address} cannot be written ({reason}); name a file you can write") from None
-        self._regular = os.path.isfile(self._path)
-        self._older: dict[str, Entry] = {}
-        self._torn = False
-        if self._regular:
-            self._older = {entry["file"]: entry for entry in self._entries()}
-            with open(self._path, "rb") as file:
-                text = file.read()
-            self._torn = bool(text) and not text.endswith(b"\n")
+        self._older: dict[str, tuple[str | None, str | None, int]] = {}
+        """By absolute address: SHA-256, detector, and where the line begins."""
+        self._superseded = self._torn = False
+        if os.path.isfile(self._path):
+            self._lock()
+            self._read()
 
     def older(self, address: str, detector: str) -> Entry | None:
         """Return the detection of a file that would come out again, None where there is none."""
-        entry = self._older.get(address)
-        if entry is None or entry.get("sha256") is None or entry.get("detector") != detector:
+        content, known, start = self._older.get(absolute(address), (None, None, 0))
+        if content is None or known != detector:
             return None
-        with suppress(OSError, StorageError):
-            if sha256(address) == entry["sha256"]:
-                return entry
+        with suppress(StorageError):
+            if sha256(address) == content:
+                with open(self._path, "rb") as file:
+                    file.seek(start)
+                    return {**json.loads(file.readline()), "file": address}
         return None
 
     def add(self, entry: Entry) -> None:
         """Write one line at once, so that a run which is killed has lost nothing. Raises ``ResultsError``."""
+        path = absolute(entry["file"])  # the same file in whatever directory the next run works
+        line = json.dumps({**entry, "file": path}, allow_nan=False).encode() + b"\n"
         try:
-            # A killed run may have left half a line.
-            self._file.write("\n" * self._torn + json.dumps(entry, allow_nan=False) + "\n")
+            self._file.write(b"\n" * self._torn + line)  # a killed run may have left half a line
             self._file.flush()
-            self._torn = False
         except OSError as error:
             with suppress(OSError):  # closing writes once more
                 self._file.close()
             raise ResultsError(
                 f"{self._address}: it cannot be written ({error.strerror}); free some space or name another file"
             ) from None
-        if is_remote(self._address) and time.monotonic() - self._uploaded_s > UPLOAD_EVERY_S:
-            self._upload()
+        self._torn = False
+        self._superseded |= path in self._older
+        if is_remote(self._address) and time.monotonic() > self._upload_at_s:
+            begin = time.monotonic()
+            try:
+                self._upload()
+            except StorageError as error:  # the next one may go through
+                log.warning("%s", error)
+            self._upload_at_s = time.monotonic() + max(UPLOAD_EVERY_S, 20 * (time.monotonic() - begin))
 
     def close(self) -> None:
-        """Close the list, with one line a file. Raises ``StorageError``."""
+        """Close the list, with one line a file. Raises ``StorageError``, naming where a remote list is kept."""
         with suppress(OSError):
             self._file.close()
-        if self._regular:
-            with open(self._path, "rb") as lines:
-                count = sum(1 for _ in lines)
-            last = {entry["file"]: entry for entry in self._entries()}
-            if len(last) < count:
-                with whole_file(os.path.realpath(self._path)) as file:
-                    for entry in last.values():
-                        file.write(f"{json.dumps(entry)}\n".encode())
+        if self._superseded:
+            self._compact()
         if is_remote(self._address):
-            self._upload()
+            try:
+                self._upload()
+            except StorageError as error:
+                raise StorageError(f"{str(error).rstrip('.')}; the whole list is kept in {self._path}.") from error
             os.unlink(self._path)
 
-    def _entries(self) -> list[Entry]:
-        with open(self._path, encoding="utf-8") as file:
-            lines = [_entry(line) for line in file]
-        return [entry for entry in lines if entry is not None]
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ResultsError(f"{self._address} is being written by another run; wait for it") from None
+
+    def _read(self) -> None:
+        position = 0
+        with open(self._path, "rb") as file:
+            for line in file:
+                entry = _entry(line)
+                if entry is not None:
+                    path = absolute(entry["file"])
+                    self._superseded |= path in self._older
+                    self._older[path] = entry.get("sha256"), entry.get("detector"), position
+                self._torn = not line.endswith(b"\n")
+                self._superseded |= not _is_json(line)  # half a line, of a killed run
+                position += len(line)
+
+    def _compact(self) -> None:
+        """Leave the last line about each file, and every line that is somebody else's."""
+        last: dict[str, int] = {}
+        with open(self._path, "rb") as file:
+            for number, line in enumerate(file):
+                if (entry := _entry(line)) is not None:
+                    last[absolute(entry["file"])] = number
+        keep = set(last.values())
+        with open(self._path, "rb") as file, whole_file(os.path.realpath(self._path)) as target:
+            for number, line in enumerate(file):
+                if number in keep or (_entry(line) is None and _is_json(line)):
+                    target.write(line)
 
     def _upload(self) -> None:
         with whole_file(self._address) as target, open(self._path, "rb") as spool:
             shutil.copyfileobj(spool, target)
-        self._uploaded_s = time.monotonic()
 
 
 def _spool(address: str) -> str:
@@ -124,11 +159,19 @@ def _check(path: str, address: str, inputs: list[str]) -> None:
             raise ResultsError(f"{address} holds something that is no list of results; name another file")
 
 
-def _entry(line: str | bytes) -> Entry | None:
-    """Return the result that a line holds, None where it holds none: a killed run may end in half a line."""
+def _entry(line: bytes) -> Entry | None:
+    """Return the result that a line holds, None where it holds none."""
     try:
         entry = json.loads(line)
     except ValueError:
         return None
     known = isinstance(entry, dict) and str(entry.get("schema")).startswith(("avfake-detection-", "avfake-error-"))
     return entry if known and isinstance(entry.get("file"), str) else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -1,19 +1,20 @@
 """The loader: shards in, batches out, the same ones for the same seed.
 
-Every consumer (a worker process of a rank) has shards of its own and walks through them in a random order, a few open
-at a time. What is drawn from the open ones is balanced: faces and voices alone, then genuine and fake, then methods
-(of genuine clips: corpora), then people, then clips, each level with even odds. A shard is left when as many clips
-have been drawn as it holds. Nothing is decoded that is not used, and a remote shard is fetched whole, once, ahead of
-its turn.
+Every consumer (a worker process of a rank) walks through shards of its own in a random order, a few open at a time;
+where there are fewer shards than consumers, each walks through all. What is drawn from the open ones is balanced:
+faces and voices alone, then genuine and fake, then methods (of genuine clips: corpora), then people, then clips, each
+level with even odds. A shard is left when as many clips have been drawn as it holds. Nothing is decoded that is not
+used, and a remote shard is fetched whole, once, ahead of its turn.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, BinaryIO, NamedTuple
@@ -30,15 +31,17 @@ from avfake.augment import augment
 from avfake.clips import MOUTH_POINTS, decode_clip
 from avfake.faces import CROP
 from avfake.forge import NotForgeable, forge
-from avfake.manifest import ASPECTS
+from avfake.manifest import ASPECTS, Label, Row
 from avfake.samples import Sample
-from avfake.shards import Entry, ShardFolder
-from avfake.storage import join, local_copy
+from avfake.shards import Entry, ShardFolder, ShardInfo, read_index
+from avfake.storage import StorageError, join, local_copy
 
 OPEN_SHARDS = 4
 """Shards that a consumer draws from at once, of each source: some two hundred videos."""
-SPARE = 16  # frames read beyond a window, for what forging and augmenting take away
-DONORS = 4  # voices offered to a forger
+SPARE = 16  # frames read beyond a window, for what augmenting takes away
+FORGED_SPARE = 40  # and for what forging does: a voice moved far away costs as many frames
+DONORS = 4  # voices offered to a forger, one of them the same person's
+FORGE_TRIES = 4  # forgeries that may come out shorter than a window
 REDRAWS = 20  # draws after which a batch gives up on clips that augmentation makes too short
 
 
@@ -57,7 +60,11 @@ class Source:
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """``batch`` windows of ``frames`` frames; of the genuine ones the share ``forged`` is made fake."""
+    """``batch`` windows of ``frames`` frames; of the genuine ones the share ``forged`` goes through a forger.
+
+    Clips with lips that are shorter than a window are not drawn; shorter voices are repeated. Of clips that are fake in
+    places half the windows are laid over such a place.
+    """
 
     frames: int = 64
     batch: int = 16
@@ -106,10 +113,11 @@ def load(
 
     ``workers`` processes decode, forge and augment; 0 does it here. Each of the ``world`` ranks gets other clips. The
     batches depend on sources, config, workers and world alone, so a run that stopped after n batches goes on with
-    ``start=n``. Raises ``LoaderError``, ``ShardError``, ``StorageError``.
+    ``start=n``. With workers, a script that calls this needs the guard ``if __name__ == "__main__":``.
+    Raises ``LoaderError``, ``ShardError``, ``StorageError``, ``ClipError``.
     """
     stream = _Stream(sources, config, rank, world, start)
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | AvfakeError] = DataLoader(
         stream,
         batch_size=None,
         num_workers=workers,
@@ -117,7 +125,10 @@ def load(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_begin_worker if workers else None,
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, AvfakeError):  # raised by a worker, it would come wrapped in its traceback
+            raise batch
+        yield batch
 
 
 def _begin_worker(worker: int) -> None:
@@ -125,17 +136,28 @@ def _begin_worker(worker: int) -> None:
     cv2.setNumThreads(1)
 
 
-class _Stream(IterableDataset[Batch]):
+class _Stream(IterableDataset[Batch | AvfakeError]):
     def __init__(self, sources: Sequence[Source], config: LoaderConfig, rank: int, world: int, start: int) -> None:
-        if not sources or min(source.weight for source in sources) <= 0:
+        if not sources or not all(0 < source.weight < np.inf for source in sources):
             raise LoaderError("There must be a source to load from, and each must have a weight above 0.")
+        if config.frames < 1 or config.batch < 1 or config.seed < 0 or not 0 <= config.forged <= 1:
+            raise LoaderError(f"{config} cannot be: frames and batch are at least 1, seed 0, and forged is a share.")
+        self.shards = [_shards(source) for source in sources]
         self.sources = sources
         self.config = config
         self.rank, self.world, self.start = rank, world, start
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | AvfakeError]:
         info = get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        if info is None:
+            yield from self._batches(0, 1)
+            return
+        try:
+            yield from self._batches(info.id, info.num_workers)
+        except AvfakeError as error:
+            yield error
+
+    def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
         # Batches come from the workers in turn, and the first that is wanted from the first of them.
         worker = (worker + self.start) % workers
         skipped = len(range(worker, self.start, workers))
@@ -143,8 +165,8 @@ class _Stream(IterableDataset[Batch]):
         config = self.config
         with ExitStack() as stack:
             pools = [
-                stack.enter_context(_Pool(source, config, [config.seed, number], consumer, consumers))
-                for number, source in enumerate(self.sources)
+                stack.enter_context(_Pool(source.folder, shards, config, number, consumer, consumers))
+                for number, (source, shards) in enumerate(zip(self.sources, self.shards, strict=True))
             ]
             weights = np.array([source.weight for source in self.sources])
             number = 0
@@ -159,6 +181,14 @@ class _Stream(IterableDataset[Batch]):
                 number += 1
 
 
+def _shards(source: Source) -> list[ShardInfo]:
+    folder = ShardFolder(source.folder)
+    shards = sorted(shard for shard in folder.shards if shard.split == source.split and shard.clips)
+    if not shards:
+        raise LoaderError(f"{source.folder} holds no clips of the split {source.split}.")
+    return shards
+
+
 # -------------------------------------------------------------------------------------------------- one source
 
 Tree = dict[Any, Any]
@@ -166,52 +196,88 @@ Tree = dict[Any, Any]
 
 
 class _OpenShard:
-    """A shard as far as a consumer may draw from it; its tar is fetched when it is first wanted, or ahead of that."""
+    """A shard that may be drawn from; its tar is fetched when it is first wanted, or ahead of that."""
 
-    def __init__(self, folder: ShardFolder, name: str, part: slice, frames: int) -> None:
-        self.name = name
-        self.entries = [e for e in folder.entries(name)[part] if not e.has_lips or e.frames >= frames]
-        self._address = join(folder.address, f"{name}.tar")
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._address = join(folder, f"{name}.tar")
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._fetching = Lock()
 
+    def entries(self, frames: int) -> list[Entry]:
+        """Return the clips that a window of ``frames`` can be made of and whose labels say anything."""
+        rows = read_index(self._folder, self._name)["rows"]
+        entries = (Entry.from_dict(clip) for row in rows for clip in row["clips"])
+        return [
+            entry
+            for entry in entries
+            if (not entry.has_lips or entry.frames >= frames) and set(_labels(entry.row)) != {None}
+        ]
+
     def fetch(self) -> BinaryIO:
-        """Return the open tar."""
+        """Return the open tar. Raises ``StorageError``."""
         with self._fetching:
             if self._file is None:
-                self._file = open(self._stack.enter_context(local_copy(self._address)), "rb")  # noqa: SIM115
+                path = self._stack.enter_context(local_copy(self._address))
+                try:
+                    self._file = open(path, "rb")  # noqa: SIM115  # close() is ours
+                except OSError as error:
+                    raise StorageError(
+                        f"{self._address}: it cannot be read ({error.strerror}); prepare it again."
+                    ) from error
                 self._stack.callback(self._file.close)
             return self._file
 
-    def read(self, entry: Entry, frames: int, rng: Generator) -> Sample:
-        """Return a random window of a clip, or all of a shorter one."""
-        length = min(frames, entry.frames)
-        start = int(rng.integers(entry.frames - length + 1))
+    def read(self, entry: Entry, start: int, length: int, *, lips: bool = True) -> Sample:
+        """Read a stretch of a clip, with or without its pictures."""
         data = os.pread(self.fetch().fileno(), entry.size, entry.offset)
-        clip = decode_clip(data, f"{self._address}/{entry.key}", start=start, end=start + length)
+        clip = decode_clip(data, f"{self._address}/{entry.key}", start=start, end=start + length, lips=lips)
         return Sample(entry.row.cut(start / FPS, (start + length) / FPS), clip)
 
     def close(self) -> None:
         """Close the tar, and delete it if it is a copy."""
-        self._stack.close()
+        with self._fetching:
+            self._stack.close()
+
+
+Place = tuple[_OpenShard, Entry]
+
+
+class _Donors(Sequence[Sample]):
+    """Voices for a forger, decoded when it looks at them."""
+
+    def __init__(self, places: Sequence[Place], frames: int, rng: Generator) -> None:
+        self._places = [(shard, entry, _start(entry, frames, rng)) for shard, entry in places]
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        shard, entry, start = self._places[index]
+        return shard.read(entry, start, min(self._frames, entry.frames), lips=False)
 
 
 class _Pool:
     """One source as one consumer sees it: a few open shards, and draws from them."""
 
-    def __init__(self, source: Source, config: LoaderConfig, seed: list[int], consumer: int, consumers: int) -> None:
+    def __init__(
+        self, folder: str, shards: list[ShardInfo], config: LoaderConfig, number: int, consumer: int, consumers: int
+    ) -> None:
+        self._folder = folder
+        self._infos = shards
         self._config = config
-        self._folder = ShardFolder(source.folder)
-        self._names = sorted(shard.name for shard in self._folder.shards if shard.split == source.split and shard.clips)
-        if not self._names:
-            raise LoaderError(f"{source.folder} holds no clips of the split {source.split}.")
-        self._seed, self._consumer, self._consumers = seed, consumer, consumers
+        self._seed = [config.seed, number]
+        self._consumer, self._consumers = consumer, consumers
         self._walked = self._walk()
-        self._next = self._step()
-        self._open: deque[_OpenShard] = deque()
+        self._next = next(self._walked)
+        self._names: deque[ShardInfo] = deque()
         self._drawn = 0
+        self._shards: dict[str, _OpenShard] = {}
         self._tree: Tree = {}
+        self._people: dict[tuple[str, str | None], list[Place]] = {}
+        self._turned = False
         self._ahead = ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> _Pool:
@@ -219,95 +285,136 @@ class _Pool:
 
     def __exit__(self, *error: object) -> None:
         self._ahead.shutdown()
-        for shard in (self._next, *self._open):
+        for shard in self._shards.values():
             shard.close()
 
-    def count(self) -> bool:
-        """Move on as a draw does, without drawing; say whether other shards are open now."""
-        turned = not self._open or self._drawn >= len(self._open[0].entries)
-        if turned:
+    def count(self) -> None:
+        """Move on as a draw does, without drawing."""
+        if not self._names or self._drawn >= self._names[0].clips:
             self._turn()
         self._drawn += 1
-        return turned
 
     def draw(self, rng: Generator) -> Sample:
         """Return one window, forged and augmented."""
-        if self.count():
-            self._ahead.submit(self._next.fetch)
+        self.count()
+        if self._turned:
+            self._open()
         frames = self._config.frames
         for _ in range(REDRAWS):
-            sample = self._change(self._read(rng), rng)
+            sample = self._changed(rng)
             if sample.clip.lips is None or sample.clip.frames >= frames:
                 start = int(rng.integers(max(0, sample.clip.frames - frames) + 1))
                 return sample.cut(start, min(start + frames, sample.clip.frames))
-        raise LoaderError(f"{self._folder.address}: its clips become shorter than {frames} frames; ask for fewer.")
+        raise LoaderError(f"{self._folder}: its clips become shorter than {frames} frames; ask for fewer.")
 
-    def _read(self, rng: Generator) -> Sample:
-        node: Any = self._tree
-        while isinstance(node, dict):
-            node = node[sorted(node)[rng.integers(len(node))]]
-        shard, entry = node[rng.integers(len(node))]
-        return shard.read(entry, self._config.frames + SPARE, rng)
-
-    def _change(self, sample: Sample, rng: Generator) -> Sample:
-        genuine = 1 not in (getattr(sample.row.labels, aspect) for aspect in ASPECTS)
-        if genuine and rng.random() < self._config.forged:
-            donors = [self._read(rng) for _ in range(DONORS)]
-            # What no forger can alter, as a silent clip that is too short, stays genuine.
-            with suppress(NotForgeable):
-                sample = forge(sample, [donor for donor in donors if donor.clip.audio is not None], rng)
+    def _changed(self, rng: Generator) -> Sample:
+        shard, entry = _pick(self._tree, rng)
+        forging = 1 not in _labels(entry.row) and rng.random() < self._config.forged
+        longest = self._config.frames + SPARE + (FORGED_SPARE if forging else 0)
+        sample = shard.read(entry, _start(entry, longest, rng), min(longest, entry.frames))
+        if forging:
+            sample = self._forged(sample, longest, rng)
         return augment(sample, rng) if self._config.augmented else sample
+
+    def _forged(self, sample: Sample, longest: int, rng: Generator) -> Sample:
+        # A voice from elsewhere than a face's, a studio's say, would give itself away under a face.
+        tree = self._tree[sample.clip.lips is not None]
+        places = [_pick(tree, rng) for _ in range(DONORS - 1)]
+        same = self._people[_person(sample.row)]
+        places.append(same[rng.integers(len(same))])
+        heard = [(shard, entry) for shard, entry in places if entry.has_audio and entry.frames >= self._config.frames]
+        donors = _Donors(heard, longest, rng)
+        for _ in range(FORGE_TRIES):
+            try:
+                forged = forge(sample, donors, rng)
+            except NotForgeable:  # as a silent clip whose mouth keeps still; it stays genuine
+                break
+            if forged.clip.lips is None or forged.clip.frames >= self._config.frames:
+                return forged
+        return sample
 
     # -------------------------------------------------------------------------------------------- open shards
 
-    def _walk(self) -> Iterator[tuple[str, slice]]:
-        """Yield, without end, the shards of this consumer, and which of their clips are its own."""
-        count = len(self._names)
-        if count < self._consumers:  # several share a shard: each keeps to every so-many-th clip of it
-            mine = self._consumer % count
-            sharers = len(range(mine, self._consumers, count))
-            while True:
-                yield self._names[mine], slice(self._consumer // count, None, sharers)
-        epoch = 0
-        while True:
-            order = np.random.default_rng([*self._seed, epoch]).permutation(count)
-            for index in order[self._consumer :: self._consumers]:
-                yield self._names[index], slice(None)
-            epoch += 1
-
-    def _step(self) -> _OpenShard:
-        """Return the next shard with anything to draw."""
-        for _ in range(len(self._names)):
-            name, part = next(self._walked)
-            shard = _OpenShard(self._folder, name, part, self._config.frames)
-            if shard.entries:
-                return shard
-        raise LoaderError(
-            f"{self._folder.address}: no clip is {self._config.frames} frames long; ask for fewer frames or workers."
-        )
+    def _walk(self) -> Iterator[ShardInfo]:
+        """Yield the shards of this consumer without end, in another order each time."""
+        count = len(self._infos)
+        for epoch in itertools.count():
+            if count < self._consumers:  # there are not enough for each to have its own
+                order = np.random.default_rng([*self._seed, epoch, self._consumer]).permutation(count)
+            else:
+                everybody = np.random.default_rng([*self._seed, epoch]).permutation(count)
+                order = everybody[self._consumer :: self._consumers]
+            for index in order:
+                yield self._infos[index]
 
     def _turn(self) -> None:
-        """Leave the oldest shard and open the next; at the beginning, open as many as are to be open."""
-        if self._open:
-            self._open.popleft().close()
-        wanted = min(OPEN_SHARDS, max(1, len(self._names) // self._consumers))
-        while len(self._open) < wanted:
-            self._open.append(self._next)
-            self._next = self._step()
+        """Leave the oldest shard and go on to the next; at the beginning, to as many as are to be open."""
+        if self._names:
+            self._names.popleft()
+        count = len(self._infos)
+        own = count if count < self._consumers else count // self._consumers
+        while len(self._names) < min(OPEN_SHARDS, own):
+            self._names.append(self._next)
+            self._next = next(self._walked)
         self._drawn = 0
-        self._tree = _tree(self._open)
+        self._turned = True
+
+    def _open(self) -> None:
+        """Close the shards that were left, open those that were come to, and see what they hold."""
+        wanted = [*dict.fromkeys(info.name for info in self._names)]
+        for name in self._shards.keys() - {*wanted, self._next.name}:
+            self._shards.pop(name).close()
+        for name in (*wanted, self._next.name):
+            self._shards.setdefault(name, _OpenShard(self._folder, name))
+        frames = self._config.frames
+        places = [(self._shards[name], entry) for name in wanted for entry in self._shards[name].entries(frames)]
+        if not places:
+            raise LoaderError(f"{self._folder}: no clip is {frames} frames long; ask for fewer frames.")
+        self._tree, self._people = _tree(places), defaultdict(list)
+        for shard, entry in places:
+            self._people[_person(entry.row)].append((shard, entry))
+        self._ahead.submit(self._shards[self._next.name].fetch)
+        self._turned = False
 
 
-def _tree(shards: Sequence[_OpenShard]) -> Tree:
+def _labels(row: Row) -> tuple[Label, Label, Label]:
+    return row.labels.visual, row.labels.audio, row.labels.sync
+
+
+def _person(row: Row) -> tuple[str, str]:
+    """Return who a clip is of: names hold within a corpus, and where there is none each row is somebody else."""
+    return row.corpus, row.identity or row.id
+
+
+def _start(entry: Entry, frames: int, rng: Generator) -> int:
+    """Return where a random window begins; of a clip that is fake in places, every other one over such a place."""
+    last = max(0, entry.frames - frames)
+    segments = entry.row.segments
+    places = (*segments.visual, *segments.audio, *segments.sync)
+    if not places or rng.random() < 0.5:
+        return int(rng.integers(last + 1))
+    begin, end = places[rng.integers(len(places))]
+    middle = int((begin + end) / 2 * FPS)
+    return int(np.clip(middle - rng.integers(min(frames, entry.frames)), 0, last))
+
+
+def _pick(tree: Tree, rng: Generator) -> Place:
+    node: Any = tree
+    while isinstance(node, dict):
+        node = node[sorted(node)[rng.integers(len(node))]]
+    place: Place = node[rng.integers(len(node))]
+    return place
+
+
+def _tree(places: Sequence[Place]) -> Tree:
     tree: Tree = {}
-    for shard in shards:
-        for entry in shard.entries:
-            row = entry.row
-            fake = 1 in (getattr(row.labels, aspect) for aspect in ASPECTS)
-            node = tree
-            for key in (entry.has_lips, fake, (fake and row.method) or row.corpus):
-                node = node.setdefault(key, {})
-            node.setdefault(row.identity or row.id, []).append((shard, entry))
+    for shard, entry in places:
+        row = entry.row
+        fake = 1 in _labels(row)
+        node = tree
+        for key in (entry.has_lips, fake, (fake and row.method) or row.corpus):
+            node = node.setdefault(key, {})
+        node.setdefault(_person(row), []).append((shard, entry))
     return tree
 
 

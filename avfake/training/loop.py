@@ -51,10 +51,10 @@ def train(config: TrainConfig) -> Path:
     out = Path(config.out)
 
     samples = read(config.data.shards)
-    videos = [s for s in samples if s.row.video]
-    voices = [s for s in samples if not s.row.video]
-    train_videos = [s for s in videos if not held_out(s.row)]
-    val_videos = [s for s in videos if held_out(s.row)]
+    videos = [s for s in samples if s.clip.lips is not None]
+    voices = [s for s in samples if s.clip.lips is None]
+    train_videos = [s for s in videos if s.row.split == "train" and not held_out(s.row)]
+    val_videos = [s for s in videos if s.row.split == "dev" or held_out(s.row)]
     train_voices = [s for s in voices if s.row.split == "train"]
     val_voices = [s for s in voices if s.row.split == "dev"]
     log.info("train: %d video clips, %d voices; held out: %d and %d",
@@ -76,7 +76,7 @@ def train(config: TrainConfig) -> Path:
     save()
     tower = model.lip_tower.for_inference()
     for sample in track(videos, description="embed"):
-        sample.frames = embed(tower, sample, 0 if held_out(sample.row) else VARIANTS, rng)
+        sample.frames = embed(tower, sample, VARIANTS if sample in train_videos else 0, rng)
     best = train_heads(model, config, (train_videos, train_voices), (val_videos, val_voices), rng)
     model.load_state_dict(best)
     save()
