@@ -375,6 +375,9 @@ def test_strengths_do_what_they_say() -> None:
     assert picture.add_noise(np.full((2, 96, 96, 3), 128, np.uint8), 10, np.random.default_rng(0)).std() == (
         pytest.approx(10, rel=0.02)
     )
+    noise = picture.add_noise(np.full((20, 96, 96, 3), 128, np.uint8), 10, np.random.default_rng(0)) - 128.0
+    assert abs(np.corrcoef(noise[1:].ravel(), noise[:-1].ravel())[0, 1]) < 0.01  # new in every frame
+    assert (picture.add_noise(np.full((1, 96, 96, 3), 254, np.uint8), 10, np.random.default_rng(0)) > 200).all()
     assert len(np.unique(picture.resize(lips, 8, "area", "nearest")[0, :, :, 0])) <= 64
     covered = (picture.blocks(lips, 3, 8, np.random.default_rng(0)) != lips).any(-1).sum((1, 2))
     assert 64 < covered[0] <= 3 * 64
@@ -467,14 +470,19 @@ def test_voice_strengths_do_what_they_say() -> None:
     assert not voice.add_noise(np.zeros(640, np.float32), 10, 0, np.random.default_rng(0)).any()
 
 
-def test_the_chain_leaves_the_voice_where_it_is() -> None:
-    plain = speech()
+def test_the_chain_leaves_the_voice_where_it_is_and_turns_half_of_them_upside_down() -> None:
+    plain, upside_down = speech(), 0
     for seed in range(30):
         changed = augment_voice(plain, np.random.default_rng(seed))
         assert changed.dtype == np.float32
         assert changed.shape == plain.shape
         assert np.isfinite(changed).all()
-        assert abs(lag(plain, changed)) <= SAMPLE_RATE // 1000
+        size = 2 * len(plain)
+        match = np.fft.irfft(np.fft.rfft(changed, size) * np.fft.rfft(plain, size).conj(), size)
+        upside_down += match.max() < -match.min()
+        upright = changed if match.max() > -match.min() else voice.invert(changed)
+        assert abs(lag(plain, upright)) <= SAMPLE_RATE // 1000
+    assert 8 <= upside_down <= 22
 
 
 # ------------------------------------------------------------------------------------------------- codecs

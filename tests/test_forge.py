@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import correlate
 
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from avfake.augment.timing import change_frame_rate, change_speed, trim_silence
 from avfake.clips import Clip, quantise_audio
 from avfake.forge import (
     FORGERS,
@@ -72,7 +73,7 @@ def lips(frames: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]
         )  # no two frames are the same
         pictures.append(picture.astype(np.uint8))
         points.append(np.concatenate([outline, opening]))
-    return np.stack(pictures), np.stack(points).astype(np.float32)
+    return np.stack(pictures), np.round(np.stack(points), 2).astype(np.float32)
 
 
 def sample(
@@ -181,6 +182,8 @@ def check(name: str, source: Sample, fake: Sample) -> None:
     ahead = round((clip.start_s - source.clip.start_s) * FPS)
     if clip.lips is not None:
         assert source.clip.lips is not None
+        assert clip.mouth is not None
+        assert np.array_equal(clip.mouth, np.round(clip.mouth.astype(float), 2).astype(np.float32))
         kept = outside(fake, "visual", 1)
         assert np.array_equal(clip.lips[kept], source.clip.lips[ahead : ahead + clip.frames][kept])
         assert np.array_equal(clip.lips[:, :16], source.clip.lips[ahead : ahead + clip.frames, :16])
@@ -394,6 +397,21 @@ def test_the_generator_given_is_the_only_one(name: str) -> None:
     assert not np.array_equal(made_voices[0], VOICES[name](voice(20, 0), np.random.default_rng(1)))
 
 
+@pytest.mark.skipif("world" not in available(), reason="needs pyworld")
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_world_keeps_the_polarity_and_what_is_below_all_voices(sign: int) -> None:
+    source = sample(100, 4)
+    assert source.clip.audio is not None
+    pulses = np.zeros(len(source.clip.audio))
+    pulses[:: SAMPLE_RATE // 120] = sign
+    ringing = np.exp(-np.arange(200) / 40) * np.cos(2 * np.pi * 500 * np.arange(200) / SAMPLE_RATE)
+    audio = quantise_audio(0.02 + 0.3 * np.convolve(pulses, ringing)[: len(pulses)])
+    fake = resynthesise(replace(source, clip=replace(source.clip, audio=audio)), "world", np.random.default_rng(0))
+    assert fake.clip.audio is not None
+    assert np.sign(((fake.clip.audio - fake.clip.audio.mean()) ** 3).mean()) == sign
+    assert fake.clip.audio.mean() == pytest.approx(audio.mean(), rel=0.1)
+
+
 def test_without_pyworld_its_voices_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avfake.forge.voice.find_spec", lambda name: None)
     assert "world" not in available()
@@ -517,3 +535,113 @@ def test_sound_is_put_in_without_clicks_and_at_its_level() -> None:
     assert np.array_equal(put(base, piece, 0)[: len(piece) - 200], piece[:-200])  # no fade at the end of the clip
     with pytest.raises(NotForgeable, match="silent"):
         at_level(np.zeros(6400, np.float32), 0.3)
+
+
+# ------------------------------------------------------------------------------------------------- the whole chain
+
+TONE_HZ = 3000
+
+
+def _tone(frames: int) -> NDArray[np.float32]:
+    """A tone whose loudness changes from frame to frame, as unlike a hum in rhythm as in height."""
+    time = np.arange(frames * SAMPLES_PER_FRAME) / SAMPLE_RATE
+    loud = np.repeat(np.random.default_rng(8).uniform(0.1, 0.5, frames), SAMPLES_PER_FRAME)
+    return quantise_audio(loud * np.sin(2 * np.pi * TONE_HZ * time))
+
+
+def _marked(visual: tuple[int, int] | None, audio: tuple[int, int] | None, seed: int = 0, frames: int = 100) -> Sample:
+    """A sample white in the frames ``visual``, with a tone in the frames ``audio``, fake in both; silent at its ends.
+
+    Elsewhere it hums, in a rhythm that ``seed`` draws. Both the opening of the mouth and the top of the face tell the
+    number of the frame, by their brightness: what differs is the mouth of another frame.
+    """
+    source = sample(frames, 4)
+    loud = np.repeat(np.random.default_rng(seed).uniform(0.05, 0.3, frames), SAMPLES_PER_FRAME)
+    pictures, sound = source.clip.lips, loud * np.sin(2 * np.pi * 90 * np.arange(len(loud)) / SAMPLE_RATE)
+    assert pictures is not None
+    pictures[:, :8] = pictures[:, INSIDE, INSIDE] = (40 + 2 * np.arange(frames))[:, None, None, None]
+    pictures[:, -8:] = 0
+    if visual:
+        pictures[slice(*visual), -8:] = 255
+    if audio:
+        sound[audio[0] * SAMPLES_PER_FRAME : audio[1] * SAMPLES_PER_FRAME] = _tone(audio[1] - audio[0])
+    sound[: 5 * SAMPLES_PER_FRAME + 300] = sound[-7 * SAMPLES_PER_FRAME - 300 :] = 0
+    segments = Segments(*(((part[0] / FPS, part[1] / FPS),) if part else () for part in (visual, audio)))
+    return replace(
+        source,
+        row=replace(source.row, labels=Labels(int(visual is not None), int(audio is not None), 0), segments=segments),
+        clip=replace(source.clip, audio=quantise_audio(sound)),
+    )
+
+
+def _toned(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which samples hold the tone rather than the hum or nothing."""
+    smooth = np.ones(160) / 160
+    steep, loud = (np.convolve(np.abs(x), smooth, "same") for x in (np.diff(audio, prepend=audio[0]), audio))
+    return np.asarray((steep > 0.5 * loud) & (loud > 1e-3))
+
+
+def _labelled(sample: Sample, aspect: str, per_frame: int) -> NDArray[np.bool_]:
+    """Tell which of so many values a frame the labels call fake."""
+    return ~outside(sample, aspect, per_frame)
+
+
+def _off(content: NDArray[np.bool_], labels: NDArray[np.bool_]) -> int:
+    """Return the length of the longest run in which content and labels differ."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], content != labels, [0]]).astype(int)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _forged_from_marks(name: str, rng: np.random.Generator) -> Sample:
+    first, last = sorted(rng.choice(np.arange(12, 88), 2, replace=False).tolist())
+    part = (first, last + 1)
+    if name == "part":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(VOICES, "formants", lambda audio, rng: _tone(len(audio) // 640 + 1)[: len(audio)])
+            return resynthesise(_marked(part, None), "formants", rng, part=True)
+    if name in ("splice", "other_voice"):
+        donor = sample(90, 6, identity="ben", labels=Labels(audio=1))
+        donor = replace(donor, clip=replace(donor.clip, audio=_tone(90)))
+        if name == "splice":
+            return splice(_marked(part, None), donor, rng)
+        other = _marked(None, part, seed=1).cut(6, 92)  # without silent ends, which are a rhythm in common
+        return other_voice(_marked(part, None), replace(other, row=replace(other.row, id="x", identity="ben")), rng)
+    if name == "shift":
+        return shift(_marked(part, part), int(rng.choice([-15, -8, 3, 15, 22])))
+    return (mouth_frozen if name == "frozen" else mouth_late)(_marked(None, part), rng)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["part", "splice", "frozen", "late", "shift", "other_voice"]),
+    seed=st.integers(0, 10_000),
+    stretched=st.floats(0.9, 1.1),
+    fps=st.sampled_from([10, 12.5, 15, 20, 25]),
+    cut=st.tuples(st.floats(0, 0.4), st.floats(0.6, 1)),
+)
+def test_labels_name_what_is_seen_and_heard_through_forge_augment_and_cut(
+    name: str, seed: int, stretched: float, fps: float, cut: tuple[float, float]
+) -> None:
+    try:
+        fake = _forged_from_marks(name, np.random.default_rng(seed))
+    except NotForgeable:
+        reject()
+    changed = change_frame_rate(change_speed(trim_silence(fake), stretched), fps)
+    start, end = int(cut[0] * changed.clip.frames), int(cut[1] * changed.clip.frames)
+    for result in (fake, changed, changed.cut(start, end)):
+        pictures, audio = result.clip.lips, result.clip.audio
+        assert pictures is not None
+        assert audio is not None
+        if name in ("frozen", "late"):
+            middle = pictures[:, INSIDE, INSIDE].mean((1, 2, 3))
+            seen = np.abs(middle - pictures[:, :8].mean((1, 2, 3))) > 1
+        else:
+            seen = pictures[:, -8:].mean((1, 2, 3)) > 128
+        exact = result is fake
+        assert _off(seen, _labelled(result, "visual", 1)) <= (0 if exact else 2)
+        assert _off(_toned(audio), _labelled(result, "audio", 640)) <= (160 if exact else 320 + 160)
+        label, segments = result.row.labels.sync, result.row.segments
+        if name == "splice":
+            assert segments.sync == segments.audio
+        if name == "frozen" and label == 1:
+            assert segments.sync == segments.visual

@@ -86,7 +86,13 @@ def _through_video(lips: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]
 
 
 def augment_voice(audio: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
-    """Change a voice (N,) as a room, a microphone, a recorder and a platform do, without moving it in time."""
+    """Change a voice (N,) as a room, a microphone, a recorder and a platform do, without moving it in time.
+
+    Half of the voices are turned upside down: which way the pulses of a voice point is up to the microphone and its
+    wiring, and a vocoder that always points them one way must not be told by it.
+    """
+    if rng.random() < 0.5:
+        audio = voice.invert(audio)
     if rng.random() < 0.6:
         audio = voice.equalise(audio, rng.uniform(-8, 8, len(voice.EQUALISER_HZ)))
     if rng.random() < 0.5:  # bandwidth of phones, codecs and old recordings

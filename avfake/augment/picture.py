@@ -26,6 +26,7 @@ Lips = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 _GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
+_NOISE_FRAMES = 8
 _LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"))
 
 
@@ -103,11 +104,21 @@ def motion_blur(lips: Lips, length: float, degrees: float) -> Lips:
 
 
 def add_noise(lips: Lips, sigma: float, rng: Generator) -> Lips:
-    """Add normal noise of ``sigma`` grey levels, independent in every pixel, channel and frame."""
-    noise = rng.standard_normal(lips.shape, dtype=np.float32)
-    noise *= sigma
-    noise += lips
-    return np.clip(np.rint(noise, out=noise), 0, 255, out=noise).astype(np.uint8)
+    """Add normal noise of ``sigma`` grey levels, independent in every pixel and channel and from frame to frame.
+
+    As drawing it takes long, the frames are given stretches, at random, of a strip of eight frames of noise: of two
+    of them each may show a part of the other's, elsewhere.
+    """
+    size = lips[0].size
+    strip = rng.standard_normal((min(len(lips), _NOISE_FRAMES) + 1) * size, dtype=np.float32)
+    # Rounded by itself: a sum with whole numbers comes out the same.
+    whole = np.rint(strip * np.float32(sigma)).astype(np.int16)
+    begins = rng.integers(0, len(whole) - size + 1, len(lips))
+    out = np.empty_like(lips)
+    for picture, frame, begin in zip(out, lips, begins, strict=True):
+        noise = whole[begin : begin + size].reshape(frame.shape)
+        picture[:] = cv2.add(frame, noise, dtype=cv2.CV_8U)  # clips to 0 to 255
+    return out
 
 
 def blocks(lips: Lips, count: int, side: int, rng: Generator) -> Lips:

@@ -59,6 +59,11 @@ def add_noise(audio: Audio, snr_db: float, exponent: float, rng: Generator) -> A
     return bounded(audio + level * noise)
 
 
+def invert(audio: Audio) -> Audio:
+    """Turn a voice upside down, as a microphone wired the other way round does; the ear hears no difference."""
+    return -audio
+
+
 def gain(audio: Audio, decibel: float) -> Audio:
     """Make a voice louder or softer; what leaves [-1, 1] is clipped, as by a recorder."""
     return np.clip(audio * 10 ** (decibel / 20), -1, 1).astype(np.float32)

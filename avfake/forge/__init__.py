@@ -124,7 +124,8 @@ def forge(sample: Sample, donors: Sequence[Sample], rng: Rng, names: Collection[
 
     First a family is drawn (timing, voice, mouth), each as likely, then one of its forgers; what does not apply is
     passed over. ``donors`` are clips whose voices may be used; ``names`` are the forgers to choose from, by default
-    all that are ``available()``. Raises ``NotForgeable`` where none applies and ``KeyError`` for an unknown name.
+    all that are ``available()``. ``shift`` alone makes no fake: it labels nothing 1.
+    Raises ``NotForgeable`` where none applies and ``KeyError`` for an unknown name.
     """
     wanted = {name: FORGERS[name] for name in (available() if names is None else names)}
     for family in rng.permutation(sorted(_FAMILIES)):

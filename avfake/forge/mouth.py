@@ -181,7 +181,8 @@ def _forged(sample: Sample, name: str, lips: Lips, points: Points, masks: Masks,
     if (change * masks).sum() < _CHANGE * masks.sum():
         raise NotForgeable(f"{sample.row.id}: {name} hardly changes its mouth.")
     all_lips, all_points = clip.lips.copy(), clip.mouth.copy()
-    all_lips[start:end], all_points[start:end] = lips, points
+    # To 0.01 px, as in clip files: what is finer would tell the forged.
+    all_lips[start:end], all_points[start:end] = lips, np.round(points.astype(np.float64), 2)
     return relabel(
         sample,
         name,
@@ -220,7 +221,8 @@ def _mouths_of(
     """Return ``frames`` with the mouths of the frames ``shown``, brought to where their corners are, and the masks."""
     lips, points = _require_mouth(sample)
     centres = points[:, _CORNERS].mean(axis=1)
-    offsets = centres[frames] - centres[shown]
+    # Whole pixels: in between, interpolation would make the mouth softer than its face.
+    offsets = np.rint(centres[frames] - centres[shown])
     moved = points[shown] + offsets[:, None]
     masks = _masks(np.concatenate([points[frames], moved], axis=1), rng)
     copies = np.stack([_moved(lips[s], offset) for s, offset in zip(shown, offsets, strict=True)])
@@ -233,7 +235,7 @@ def _mouths_of(
 
 def _moved(picture: Lips, offset: NDArray[np.floating]) -> Lips:
     matrix = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float64)
-    moved = cv2.warpAffine(picture, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(picture, matrix, (CROP, CROP), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.uint8)
 
 
@@ -257,7 +259,7 @@ def _warp(lips: Lips, points: Points, rng: Rng) -> tuple[Lips, Points]:
     copies = np.empty_like(lips)
     for copy, picture, centre in zip(copies, lips, centres, strict=True):
         at = ((grid - centre - offset) @ back.T + centre + bend).astype(np.float32)
-        copy[:] = cv2.remap(picture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        copy[:] = cv2.remap(picture, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     moved = (points - centres[:, None]) @ linear.T + (centres + offset)[:, None]
     return copies, moved.astype(np.float32)
 

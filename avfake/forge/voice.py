@@ -51,8 +51,12 @@ def griffin_lim(audio: Audio, rng: Rng) -> Audio:
 def mel(audio: Audio, rng: Rng) -> Audio:
     """Keep 80 mel bands alone, as the inputs of neural vocoders do; the pseudo-inverse and Griffin-Lim lead back."""
     bands, back = _mel_bank()
-    heard = (bands @ _stft(audio, _FFT).abs()).clamp(min=1e-5)  # the floor of log-mel vocoders
-    return _phased((back @ heard).clamp(min=0), _FFT, len(audio), int(rng.integers(16, 33)), rng)
+    magnitude = _stft(audio, _FFT).abs()
+    heard = (bands @ magnitude).clamp(min=1e-5)  # the floor of log-mel vocoders
+    made = (back @ heard).clamp(min=0)
+    edge = int(bands[-1].argmax())  # from the middle of the last band on the bands only fall
+    made[edge:] = magnitude[edge:]
+    return _phased(made, _FFT, len(audio), int(rng.integers(16, 33)), rng)
 
 
 def pitch(audio: Audio, rng: Rng) -> Audio:
@@ -116,7 +120,9 @@ def resynthesise(sample: Sample, voice: str, rng: Rng, *, part: bool = False) ->
     start, end = _part(sample, audio, rng) if part else (0, len(audio))
     before, after = min(start, _CONTEXT), min(len(audio) - end, _CONTEXT)
     heard = audio[start - before : end + after]
-    made = at_level(make(heard, rng), level(heard))[before : before + end - start]
+    below = _below(heard)
+    made = make(heard - below, rng)
+    made = at_level(made - _below(made) + below, level(heard))[before : before + end - start]
     return relabel(
         sample,
         f"{voice}_part" if part else voice,
@@ -135,6 +141,11 @@ def _part(sample: Sample, audio: Audio, rng: Rng) -> tuple[int, int]:
         if active[start:end].mean() >= 0.5:
             return start, end
     raise NotForgeable(f"{sample.row.id}: its sound has too many pauses for a part of it to be forged.")
+
+
+def _below(audio: Audio) -> Audio:
+    """Return what lies below all voices: hum, rumble, DC."""
+    return np.asarray(sosfiltfilt(_RUMBLE, audio), np.float32)
 
 
 def _away(rng: Rng, low: float, high: float) -> float:
@@ -176,9 +187,7 @@ def _warp(envelope: NDArray[np.floating], ratio: float) -> NDArray[np.floating]:
 def _world(audio: Audio, pitch_ratio: float, formant_ratio: float) -> Audio:
     import pyworld
 
-    # What is below all voices stays as it is: WORLD would smear hum and rumble over the pauses.
-    below = sosfiltfilt(_RUMBLE, audio)
-    x = audio - below
+    x = audio.astype(np.float64)
     rough, times = pyworld.dio(x, SAMPLE_RATE)
     f0 = pyworld.stonemask(x, rough, times, SAMPLE_RATE)
     envelope = pyworld.cheaptrick(x, f0, times, SAMPLE_RATE)
@@ -186,4 +195,6 @@ def _world(audio: Audio, pitch_ratio: float, formant_ratio: float) -> Audio:
     if formant_ratio != 1:
         envelope = np.ascontiguousarray(np.exp(_warp(np.log(envelope.T), formant_ratio)).T)
     made = pyworld.synthesize(f0 * pitch_ratio, envelope, noise, SAMPLE_RATE)[: len(x)]
-    return np.asarray(below + np.pad(made, (0, len(x) - len(made))), np.float32)
+    # Its pulses all point one way; that of the microphone, which the sign of the skewness tells, is kept.
+    flip = np.sign(np.mean(x**3)) * np.sign(np.mean(made**3)) or 1.0
+    return np.asarray(flip * np.pad(made, (0, len(x) - len(made))), np.float32)
