@@ -14,9 +14,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from scipy.io import wavfile
 
 from avfake.evaluation.audit import Audit, AuditError, Properties, measure, measure_all, run
-from avfake.evaluation.audit.leaks import LEAK, Answers, Leak, ask, interval, kin, label_of, questions
+from avfake.evaluation.audit.findings import findings
+from avfake.evaluation.audit.leaks import (
+    LEAK,
+    Answers,
+    Estimate,
+    Leak,
+    _NumberModel,
+    _Trial,
+    ask,
+    interval,
+    label_of,
+    questions,
+    verdict,
+)
 from avfake.evaluation.audit.measure import NUMBERS, WORDS, _few_frames, _packets
 from avfake.evaluation.audit.overlap import duplicate_files, duplicate_sounds, shared_identities, shared_originals
 from avfake.evaluation.metrics import auc
@@ -198,6 +212,23 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert audit.findings[0].text.startswith("3 clips cannot be read, as missing:")
 
 
+@pytest.mark.parametrize(("worst", "rate"), [(np.inf, RATE), (np.nan, RATE), (1e30, RATE), (3e38, RATE), (0.5, 1)])
+def test_damaged_sound_is_measured(tmp_path: Path, worst: float, rate: int) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, RATE if rate == RATE else 20).astype(np.float32)
+    samples[10:15] = worst
+    wavfile.write(tmp_path / "x.wav", rate, samples)
+    found = measure(row(audio=tmp_path / "x.wav"))
+    assert found.error is None
+    assert "bandwidth_hz" in found.numbers
+    assert all(map(math.isfinite, found.numbers.values()))
+
+
+def test_a_manifest_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None:
+    rows = [row(name, audio=tmp_path / f"{name}.wav") for name in ("a", "b")]
+    with pytest.raises(AuditError, match=r"the first is a: .*a\.wav: there is no such file"):
+        run(rows, measure_all(rows))
+
+
 # Asking. One table of clips with a leak planted in each of several properties.
 
 CLIPS = 240
@@ -246,7 +277,7 @@ def blinded() -> tuple[list[Row], list[Properties]]:
     """Return 120 of the clips with nothing but what does not tell, and their names."""
     rows, found = planted()
     kept = [replace(each, numbers={"rms_dbfs": each.numbers["rms_dbfs"]}, words={}) for each in found]
-    return rows[:120], kept[:120]
+    return [replace(each, identity=None, corpus="c", split="train") for each in rows[:120]], kept[:120]
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +304,43 @@ def test_a_planted_leak_is_found(audit: Audit, name: str) -> None:
         assert estimate is not None
         assert estimate.auc > 0.95
     assert found.estimates["dev"] is None
+
+
+def estimates(labels: NDArray[np.int64], numbers: NDArray[np.float64], persons: int) -> list[Estimate]:
+    """Return what each of the numbers (n, clips) tells in random folds of clips of so many persons, by turns."""
+    trial = _Trial([row(str(index), identity=f"p{index % persons}") for index in range(len(labels))], labels)
+    return [found for each in numbers if (found := trial.estimates(each[:, None], _NumberModel)["random"]) is not None]
+
+
+@pytest.mark.parametrize("persons", [1, 2])
+def test_noise_of_few_persons_is_not_called_a_leak(persons: int) -> None:
+    labels = np.arange(40) % 4 // 2  # each of the two persons has both
+    found = estimates(labels, np.random.default_rng(0).normal(size=(10, 40)), persons)
+    assert max(each.auc for each in found) > LEAK
+    assert [each for each in found if verdict(each) == "leaks"] == []
+
+
+def test_a_shifted_number_is_told_as_well_as_by_its_rank() -> None:
+    labels = np.arange(200) % 2
+    found = estimates(labels, np.random.default_rng(0).normal(size=(4, 200)) + 1.05 * labels, 1)
+    # Two normals 1.05 standard deviations apart: Phi(1.05 / sqrt 2) = 0.77.
+    assert np.mean([each.auc for each in found]) == pytest.approx(0.77, abs=0.03)
+
+
+def test_infinite_numbers_count_as_missing() -> None:
+    rows = [row(str(index), labels=Labels(visual=index % 2)) for index in range(20)]
+    found = [Properties(each.id, numbers={"fps": np.inf if each.labels.visual else 25.0}) for each in rows]
+    (fps,) = (leak for leak in ask(rows, found, "visual").leaks if leak.name == "fps")
+    assert (fps.genuine.missing, fps.fake.missing, fps.verdict) == (0, 1, "leaks")
+
+
+def test_few_persons_are_told(audit: Audit) -> None:
+    def told(persons: int) -> list[str]:
+        return [each.text for each in findings(replace(audit, answers=(replace(visual(audit), persons=persons),)))]
+
+    assert visual(audit).persons > 50
+    assert any(text.startswith("A class comes from 2 persons alone") for text in told(2))
+    assert not any("alone where" in text for text in told(10))
 
 
 def test_what_kind_of_leak_it_is(audit: Audit) -> None:
@@ -332,7 +400,7 @@ def test_questions_without_both_classes_are_told(audit: Audit) -> None:
 def test_findings_in_words(audit: Audit) -> None:
     texts = [finding.text for finding in audit.findings if finding.kind == "leak"]
     assert texts[0].startswith("All metadata together tell whether the picture is fake: AUC 1.00 [")
-    assert any("alone tells whether the picture is fake with AUC" in text and " are " in text for text in texts)
+    assert any("alone tells whether the picture is fake with AUC" in text and " where it is " in text for text in texts)
 
 
 def test_mixed_corpora_are_asked_by_material() -> None:
@@ -368,21 +436,6 @@ def test_interval_counts_clips_as_often_as_drawn() -> None:
     weights = np.array([[1, 2, 3, 0]], np.uint8)
     expected = auc([0, 0, 0, 1, 1, 1], [0.1, 0.6, 0.6, 0.4, 0.4, 0.4])
     assert interval(labels, scores, weights) == pytest.approx((expected, expected))
-
-
-def test_kin_are_persons_and_fakes_with_their_originals() -> None:
-    rows = [
-        row("1", identity="p"),
-        row("2", identity="p"),
-        row("3", original="2"),
-        row("4"),
-        row("5", original="gone"),
-        row("6", original="gone"),
-    ]
-    groups = kin(rows)
-    assert groups[0] == groups[1] == groups[2]
-    assert groups[4] == groups[5]
-    assert len(set(groups)) == 3
 
 
 # Overlap.
@@ -425,8 +478,8 @@ def test_duplicates_with_other_labels_or_splits_are_errors() -> None:
     assert files.examples == (("1", "2"),)
     assert (sounds.groups, sounds.contradicting, sounds.across_splits) == (1, 0, 1)
     texts = [finding.text for finding in run(rows, found).findings if finding.kind == "error"]
-    assert any("1 set of clips equal byte by byte have different labels: 1, 2." in text for text in texts)
-    assert any("1 set of clips equal in sound but not in bytes lie in more than one split." in text for text in texts)
+    assert "Different labels within 1 set of clips equal byte by byte: 1, 2." in texts
+    assert "More than one split within 1 set of clips equal in sound but not in bytes." in texts
 
 
 def test_balance(audit: Audit) -> None:
@@ -461,6 +514,30 @@ def test_terminal_fits_100_columns(audit: Audit) -> None:
     assert f"{CLIPS} clips, {CLIPS} of them readable" in text
     assert "leading silence" in text
     assert "no leak:" in text
+
+
+def test_data_that_look_like_markup_are_printed(audit: Audit) -> None:
+    codec = leak(audit, "audio_codec")
+    assert codec.rule is not None
+    codec = replace(codec, rule=replace(codec.rule, word="[/x] tool"))
+    strange = replace(
+        audit,
+        unreadable=(("[/x]1", "[/x] broken"),),
+        answers=(replace(visual(audit), leaks=(codec,)),),
+        balance=replace(audit.balance, methods={"[/x] method": {"train": 1}}),
+    )
+    out = StringIO()
+    print_audit(replace(strange, findings=tuple(findings(strange))), Console(file=out, width=200))
+    assert all(
+        text in out.getvalue() for text in ("[/x] tool: ", "is [/x] tool (", "[/x]1: [/x] broken", "[/x] method")
+    )
+
+
+def test_one_clip_is_not_several(audit: Audit) -> None:
+    out = StringIO()
+    print_audit(replace(audit, clips=1, balance=replace(audit.balance, anonymous=1)), Console(file=out, width=100))
+    assert "1 clip, 1 of them readable" in out.getvalue()
+    assert "1 clip without one" in out.getvalue()
 
 
 def test_document(audit: Audit) -> None:

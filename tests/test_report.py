@@ -14,7 +14,11 @@ from rich.console import Console
 from avfake import detect
 from avfake.demo import explain
 from avfake.detect import Aspect, Detection, Segment, SyncAspect, Track, Verdict
+from avfake.manifest import Row
+from avfake.prepare import Summary
 from avfake.report import terminal
+from avfake.report.manifest import print_counts
+from avfake.report.prepare import Progress, print_summary
 from avfake.report.terminal import (
     clock,
     most_telling,
@@ -210,3 +214,18 @@ def test_the_demo_admits_what_was_missed() -> None:
     lost = explain(found(face()), found())
     assert "delayed: no face was found" in lost[3]
     assert "No face was found" in explain(found(), found())[0]
+
+
+def test_counts_and_summaries_print_names_that_look_like_markup() -> None:
+    console = Console(width=120, file=io.StringIO(), record=True)
+    rows = [Row(corpus, "x.mp4", None, corpus, "train") for corpus in ("clips[v2]", "[/x] c")]
+    print_counts(rows, console)
+    print_counts(rows[:1], console)
+    with Progress(console) as told:
+        print_summary(Summary(rows=1, failed=1), told, "[/x]out", console)
+    text = console.export_text()
+    assert "clips[v2]" in text
+    assert "[/x] c" in text
+    assert "2 clips\n" in text
+    assert "1 clip\n" in text
+    assert text.count("[/x]out") == 2

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avfake.evaluation.audit import Audit
-from avfake.evaluation.audit.findings import question, shown_estimate, shown_rule
+from avfake.evaluation.audit.findings import clips, question, shown_estimate, shown_rule
 from avfake.evaluation.audit.leaks import LEAK, PROPERTIES, Answers, Estimate, Leak, Protocol, verdict
 from avfake.evaluation.audit.overlap import Balance
 from avfake.manifest import SPLITS
@@ -70,7 +70,7 @@ def _leak_fields(leak: Leak) -> dict[str, Any]:
 def print_audit(audit: Audit, console: Console) -> None:
     """Print an audit, made for 100 columns: the findings, then a table for each question, then the balance."""
     readable = audit.clips - len(audit.unreadable)
-    console.print(Text(f"{audit.clips:,} clips, {readable:,} of them readable", "bold"))
+    console.print(Text(f"{clips(audit.clips)}, {readable:,} of them readable", "bold"))
     for finding in audit.findings:
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(finding.kind, _KINDS[finding.kind]), Text(shown(finding.text)))
@@ -103,7 +103,7 @@ def _print_answers(answers: Answers, console: Console) -> None:
     for leak in answers.leaks:
         if leak.verdict != "no":
             title = Text(PROPERTIES[leak.name].title, _STYLES[leak.verdict])
-            table.add_row(title, *_figures(leak.estimates), shown(_where(leak, answers)))
+            table.add_row(title, *_figures(leak.estimates), Text(shown(_where(leak, answers))))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for kind, names in _quiet(answers):
         console.print(Padding(Text(f"{kind}: {', '.join(names)}", "dim"), (0, 0, 0, 2), expand=False))
@@ -122,7 +122,7 @@ def _where(leak: Leak, answers: Answers) -> str:
     if leak.rule is None:
         return ""
     where, share = shown_rule(leak, answers)
-    return f"{where}: {share.replace(' are', '')}"
+    return f"{where}: {share}"
 
 
 def _quiet(answers: Answers) -> Iterator[tuple[str, list[str]]]:
@@ -149,7 +149,7 @@ def _print_balance(balance: Balance, console: Console) -> None:
         told = ", ".join(f"{shown(name)} {count:,}" for count, name in sizes[:_MOST_METHODS])
         more = f" and {len(sizes) - _MOST_METHODS:,} more" if len(sizes) > _MOST_METHODS else ""
         console.print(Text(f"Methods ({len(sizes):,}): {told}{more}"))
-    anonymous = f", {balance.anonymous:,} clips name none" if balance.anonymous else ""
+    anonymous = f", {clips(balance.anonymous)} without one" if balance.anonymous else ""
     console.print(Text(f"Identities: {balance.identities:,}{anonymous}. Corpora: {balance.corpora:,}."))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from avfake.manifest import ASPECTS, SPLITS, Row
 from avfake.report.terminal import shown
@@ -34,9 +35,11 @@ def print_counts(rows: Iterable[Row], console: Console) -> None:
         for aspect in ASPECTS:
             found = {k: sum(labels[corpus, split, aspect, k] for corpus in members) for k in _LABELS}
             cells.append(", ".join(f"{n} {_LABELS[k]}" for k, n in found.items() if n))
-        table.add_row(shown(name), split, str(sum(counts[corpus, split] for corpus in members)), *cells)
+        table.add_row(Text(shown(name)), split, str(sum(counts[corpus, split] for corpus in members)), *cells)
     console.print(table)
-    console.print(f"{sum(counts.values())} clips" + (f" of {len({c for c, _ in counts})} sources" if many else ""))
+    total = counts.total()
+    sources = f" of {len({corpus for corpus, _ in counts})} sources" if many else ""
+    console.print(f"{total} clip{'' if total == 1 else 's'}{sources}")
 
 
 MANY = 12

@@ -62,10 +62,14 @@ def run(
     """Audit a corpus, given what ``measure`` says of each of its rows, in their order.
 
     ``told`` hears how many questions are answered, of how many. The same input gives the same audit. Raises
-    ``AuditError`` for a manifest without rows.
+    ``AuditError`` for a manifest without rows, or of which no file could be read.
     """
     if not rows:
         raise AuditError("The manifest has no rows, so there is nothing to audit; check how it was made.")
+    unreadable = tuple((found.id, found.error) for found in properties if found.error is not None)
+    if len(unreadable) == len(rows):
+        id_, reason = unreadable[0]
+        raise AuditError(f"No row can be read, so there is nothing to audit; the first is {id_}: {reason}")
     asked = questions(rows)
     answers = []
     for aspect, material in asked:
@@ -73,7 +77,7 @@ def run(
         told(len(answers), len(asked))
     audit = Audit(
         clips=len(rows),
-        unreadable=tuple((found.id, found.error) for found in properties if found.error is not None),
+        unreadable=unreadable,
         answers=tuple(answers),
         identities=tuple(shared_identities(rows)),
         originals=tuple(shared_originals(rows)),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_LEAKS = 2
 """Properties told in words for each question."""
+FEW_PERSONS = 10
+"""Persons that the clips of each class must come from, else it is told that they are few."""
 ONE_SIDED = 0.2
 """Share of the clips that come from corpora of one class, from which on it is told."""
 UNEVEN = 0.2
@@ -41,6 +43,11 @@ class Finding:
 
     kind: Literal["error", "leak", "note"]
     text: str
+
+
+def clips(count: int) -> str:
+    """Return a number of clips in words, as in ``1 clip`` or ``2,500 clips``."""
+    return _count(count, "clip", "clips")
 
 
 def question(answers: Answers) -> str:
@@ -70,7 +77,7 @@ def shown_estimate(estimate: Estimate | None) -> str:
 
 
 def shown_rule(leak: Leak, answers: Answers) -> tuple[str, str]:
-    """Return where a property gives most away and what holds there, as in ``24 to 25 fps``, ``57 of 60 are fake``.
+    """Return where a property gives most away and what holds there, as in ``24 to 25 fps``, ``57 of 60 fake``.
 
     The leak must have a rule.
     """
@@ -85,13 +92,13 @@ def shown_rule(leak: Leak, answers: Answers) -> tuple[str, str]:
         where = high if low == high else f"{low.removesuffix(PROPERTIES[leak.name].unit).rstrip()} to {high}"
     fake = rule.fake / rule.clips > answers.fake / (answers.fake + answers.genuine)
     count = rule.fake if fake else rule.clips - rule.fake
-    return where, f"{count:,} of {rule.clips:,} are {'fake' if fake else 'genuine'}"
+    return where, f"{count:,} of {rule.clips:,} {'fake' if fake else 'genuine'}"
 
 
 def _errors(audit: Audit) -> Iterator[Finding]:
     if audit.unreadable:
         id_, reason = audit.unreadable[0]
-        yield Finding("error", f"{_clips(len(audit.unreadable))} cannot be read, as {id_}: {reason}")
+        yield Finding("error", f"{clips(len(audit.unreadable))} cannot be read, as {id_}: {reason}")
     yield from _duplicates(audit.files, "equal byte by byte", "labels")
     yield from _duplicates(audit.sounds, "equal in sound but not in bytes", "audio labels")
     yield from _crossing(audit.identities, "identity", "identities")
@@ -101,13 +108,13 @@ def _errors(audit: Audit) -> Iterator[Finding]:
 def _duplicates(found: Duplicates, what: str, labels: str) -> Iterator[Finding]:
     if found.contradicting:
         sets = _count(found.contradicting, "set", "sets")
-        yield Finding("error", f"{sets} of clips {what} have different {labels}: {_examples(found.examples[0])}.")
+        yield Finding("error", f"Different {labels} within {sets} of clips {what}: {_examples(found.examples[0])}.")
     if found.across_splits:
         sets = _count(found.across_splits, "set", "sets")
-        yield Finding("error", f"{sets} of clips {what} lie in more than one split.")
+        yield Finding("error", f"More than one split within {sets} of clips {what}.")
     if found.groups and not found.contradicting and not found.across_splits:
         sets = _count(found.groups, "set", "sets")
-        yield Finding("note", f"{sets} of clips are {what} ({_clips(found.clips)}), all within a split and a label.")
+        yield Finding("note", f"Found {sets} of clips {what} ({clips(found.clips)}), each of one split and one label.")
 
 
 def _crossing(shared: Sequence[Shared], one: str, many: str) -> Iterator[Finding]:
@@ -115,8 +122,8 @@ def _crossing(shared: Sequence[Shared], one: str, many: str) -> Iterator[Finding
         both = " and ".join(found.splits)
         yield Finding(
             "error",
-            f"{_count(found.count, one, many)} ({_clips(found.clips)}) occur in both {both}, as "
-            f"{_examples(found.examples[:2])}: a model can know them by heart.",
+            f"Both {both} have {_count(found.count, one, many)} ({clips(found.clips)}), as "
+            f"{_examples(found.examples[:2])}: a model can know by heart what it is tested on.",
         )
 
 
@@ -165,18 +172,25 @@ def _sentence(leak: Leak, answer: Answers) -> str:
     where, share = shown_rule(leak, answer)
     base = answer.fake / (answer.fake + answer.genuine)
     base = base if share.endswith("fake") else 1 - base
-    return f"{sentence}: of the clips with {title} {where}, {share} (of all clips {base:.0%})."
+    return f"{sentence}: {share} where it is {where} (of all clips {base:.0%})."
 
 
 def _notes(audit: Audit) -> Iterator[Finding]:
     for answer in audit.answers:
         if answer.reason is not None:
             yield Finding("note", f"Not asked {question(answer)}: {answer.reason}.")
-        elif answer.corpora > 1 and answer.one_sided_clips > ONE_SIDED * answer.used:
+            continue
+        if answer.persons < FEW_PERSONS:
             yield Finding(
                 "note",
-                f"{answer.one_sided:,} of {answer.corpora:,} corpora ({answer.one_sided_clips:,} of "
-                f"{_clips(answer.used)}) hold one class alone where the question is {question(answer)}: "
+                f"A class comes from {_count(answer.persons, 'person', 'persons')} alone where the question is "
+                f"{question(answer)}: the figures hold for clips of these, and say little of others.",
+            )
+        if answer.corpora > 1 and answer.one_sided_clips > ONE_SIDED * answer.used:
+            yield Finding(
+                "note",
+                f"Of {clips(answer.used)}, {answer.one_sided_clips:,} come from corpora of one class alone "
+                f"({answer.one_sided:,} of {answer.corpora:,} corpora) where the question is {question(answer)}: "
                 "who tells the corpus tells the label.",
             )
     for aspect, splits in audit.balance.labels.items():
@@ -199,7 +213,3 @@ def _examples(names: Sequence[str]) -> str:
 
 def _count(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-
-
-def _clips(count: int) -> str:
-    return _count(count, "clip", "clips")

@@ -41,6 +41,7 @@ _UNMEASURED_LUFS = -69.9  # ebur128 says -70 where nothing passes its absolute g
 _BAND_DB = 60.0
 _ROLL_OFF = 0.99
 _WINDOW_S = 0.04
+_FEWEST_SAMPLES = 8  # of a window, however low a (damaged) sample rate is
 _BLOCK_S = 10  # of sound that is transformed at once
 _LEAP_S = 3600.0
 _HASH_BLOCK = 1 << 20
@@ -187,7 +188,8 @@ def _measured(id_: str, name: str, video: str | None, audio: str | None) -> Prop
     return Properties(
         id=id_,
         name=name,
-        numbers={key: float(round(value, 6)) for key, value in numbers.items()},
+        # A damaged file can tell of a rate or a length without bounds: that is no measurement.
+        numbers={key: float(round(value, 6)) for key, value in numbers.items() if math.isfinite(value)},
         words=words,
         content=_content(paths),
         sound=sound,
@@ -402,7 +404,7 @@ def _spectrum(path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     total, weight = np.zeros(1), 0
     frequencies = np.zeros(1)
     for rate, block in _blocks(path):
-        window = 2 ** round(math.log2(_WINDOW_S * rate))
+        window = max(_FEWEST_SAMPLES, 2 ** round(math.log2(_WINDOW_S * rate)))
         if len(block) < window:
             if weight:  # a rest that adds nothing
                 continue
@@ -413,12 +415,15 @@ def _spectrum(path: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return frequencies, np.asarray(total / max(weight, 1))
 
 
-def _blocks(path: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (sample rate, mono samples) in blocks; what comes after a change of the rate is left out."""
+def _blocks(path: str) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield (sample rate, finite mono samples) in blocks; what comes after a change of the rate is left out.
+
+    In 64 bits, since damaged samples can be so large that their power is infinite in 32.
+    """
     source = Source(path, "audio", threads=1)
     with closing(source.container):
         mono = AudioResampler(format="fltp", layout="mono")
-        rate, pieces, length = 0, list[NDArray[np.float32]](), 0
+        rate, pieces, length = 0, list[NDArray[np.float64]](), 0
         kept: tuple[Any, ...] | None = None
         for frame in source.frames():
             layout = (frame.sample_rate, frame.format.name, frame.layout.name)
@@ -427,7 +432,8 @@ def _blocks(path: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
                 break
             rate = frame.sample_rate
             for piece in mono.resample(frame):
-                pieces.append(np.nan_to_num(piece.to_ndarray()[0]))
+                samples = piece.to_ndarray()[0].astype(np.float64)
+                pieces.append(np.where(np.isfinite(samples), samples, 0))
                 length += piece.samples
             if length >= _BLOCK_S * rate:
                 yield rate, np.concatenate(pieces)
