@@ -121,11 +121,6 @@ class ShardFolder:
         self.shards = [ShardInfo(**shard) for shard in document["shards"]]
         self.summary: dict[str, Any] = document["summary"]
 
-    def entries(self, name: str) -> list[Entry]:
-        """Return what a shard holds, in order."""
-        rows = read_index(self.address, name)["rows"]
-        return [Entry.from_dict(clip) for row in rows for clip in row["clips"]]
-
     def sample(self, name: str, entry: Entry) -> Sample:
         """Read one clip of a shard."""
         data = read_bytes(join(self.address, f"{name}.tar"), entry.offset, entry.offset + entry.size)
@@ -135,7 +130,7 @@ class ShardFolder:
         """Yield every clip of the splits, in order."""
         for shard in self.shards:
             if shard.split in splits:
-                for entry in self.entries(shard.name):
+                for entry in read_entries(self.address, shard.name):
                     yield self.sample(shard.name, entry)
 
 
@@ -154,3 +149,8 @@ def read_index(folder: str, name: str) -> dict[str, Any]:
     if not isinstance(index, dict) or index.get("schema") != INDEX_SCHEMA or not index.keys() >= INDEX_FIELDS:
         raise ShardError(f"{where} is no index of a shard; delete it and run avfake prepare again.")
     return index
+
+
+def read_entries(folder: str, name: str) -> list[Entry]:
+    """Return what a shard holds, in order, from its index. Raises ``ShardError``, ``StorageError``."""
+    return [Entry.from_dict(clip) for row in read_index(folder, name)["rows"] for clip in row["clips"]]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from avfake.corpora import Reader
 from avfake.corpora.layout import fields, one_of, present, some_of
-from avfake.manifest import Label, Labels, Row
+from avfake.manifest import Labels, Row
 
 _TITLE = "ASVspoof 2019 LA"
 _PROTOCOL = "ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm"
@@ -32,9 +32,25 @@ _SPLITS = {
 }
 
 
-def bonafide_or_spoof(where: str, key: str) -> Label:
-    """Return 0 for ``bonafide`` and 1 for ``spoof``; else raise ``CorpusError``."""
-    return int(one_of(where, "the key", key, ("bonafide", "spoof")) == "spoof")
+def utterance_row(
+    where: str, file: Path, speaker: str, attack: str, key: str, *, corpus: str, split: str, language: str | None = "en"
+) -> Row:
+    """Return the row of one line of an ASVspoof protocol, of any year; the name of the file is its id.
+
+    Raises ``CorpusError`` unless the key is ``bonafide`` (0) or ``spoof`` (1).
+    """
+    label = int(one_of(where, "the key", key, ("bonafide", "spoof")) == "spoof")
+    return Row(
+        id=file.stem,
+        video=None,
+        audio=str(file),
+        corpus=corpus,
+        split=split,
+        identity=speaker,
+        method=attack if label else None,
+        language=language,
+        labels=Labels(audio=label),
+    )
 
 
 def _rows(root: Path, variant: str | None) -> Iterator[Row]:
@@ -46,18 +62,8 @@ def _listed(root: Path, protocols: list[str]) -> Iterator[Row]:
         part, split = _SPLITS[protocol]
         for where, line in fields(root / protocol, (5,)):
             speaker, utterance, _, attack, key = line
-            label = bonafide_or_spoof(where, key)
-            yield Row(
-                id=utterance,
-                video=None,
-                audio=str(root / f"ASVspoof2019_LA_{part}" / "flac" / f"{utterance}.flac"),
-                corpus="asvspoof2019-la",
-                split=split,
-                identity=speaker,
-                method=attack if label else None,
-                language="en",
-                labels=Labels(audio=label),
-            )
+            file = root / f"ASVspoof2019_LA_{part}" / "flac" / f"{utterance}.flac"
+            yield utterance_row(where, file, speaker, attack, key, corpus="asvspoof2019-la", split=split)
 
 
 READER = Reader(_TITLE, _rows)

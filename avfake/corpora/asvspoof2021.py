@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.asvspoof2019 import bonafide_or_spoof
+from avfake.corpora.asvspoof2019 import utterance_row
 from avfake.corpora.layout import fields, one_of, present, require
-from avfake.manifest import Labels, Row
+from avfake.manifest import Row
 
 _TITLE = "ASVspoof 2021"
 _FIELDS = {"la": 8, "df": 13}
@@ -40,18 +40,10 @@ def _listed(root: Path, track: str) -> Iterator[Row]:
     sound = root / f"ASVspoof2021_{track.upper()}_eval" / "flac"
     for where, line in fields(root / "keys" / track.upper() / "CM" / "trial_metadata.txt", (_FIELDS[track],)):
         speaker, utterance, _, _, attack, key, _, subset = line[:8]
-        label = bonafide_or_spoof(where, key)
         one_of(where, "the subset", subset, ("eval", "progress", "hidden"))
-        yield Row(
-            id=utterance,
-            video=None,
-            audio=str(sound / f"{utterance}.flac"),
-            corpus=f"asvspoof2021-{track}/{subset}",
-            split="test",
-            identity=speaker,
-            method=attack if label else None,
-            labels=Labels(audio=label),
-        )
+        corpus = f"asvspoof2021-{track}/{subset}"
+        file = sound / f"{utterance}.flac"
+        yield utterance_row(where, file, speaker, attack, key, corpus=corpus, split="test", language=None)
 
 
 READER = Reader(_TITLE, _rows, tuple(_FIELDS))

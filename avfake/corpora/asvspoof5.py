@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfake.corpora import Reader
-from avfake.corpora.asvspoof2019 import bonafide_or_spoof
+from avfake.corpora.asvspoof2019 import utterance_row
 from avfake.corpora.layout import fields, present, some_of
-from avfake.manifest import Labels, Row
+from avfake.manifest import Row
 
 _TITLE = "ASVspoof 5"
 _PARTS = {
@@ -45,18 +45,8 @@ def _listed(root: Path, protocols: list[Path]) -> Iterator[Row]:
         folder, split = _PARTS[protocol.name]
         for where, line in fields(protocol, (10,)):
             speaker, utterance, attack, key = line[0], line[1], line[7], line[8]
-            label = bonafide_or_spoof(where, key)
-            yield Row(
-                id=utterance,
-                video=None,
-                audio=str(root / folder / f"{utterance}.flac"),
-                corpus="asvspoof5",
-                split=split,
-                identity=speaker,
-                method=attack if label else None,
-                language="en",
-                labels=Labels(audio=label),
-            )
+            file = root / folder / f"{utterance}.flac"
+            yield utterance_row(where, file, speaker, attack, key, corpus="asvspoof5", split=split)
 
 
 READER = Reader(_TITLE, _rows)

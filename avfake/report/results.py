@@ -111,26 +111,30 @@ class ResultList:
         position = 0
         with open(self._path, "rb") as file:
             for line in file:
-                entry = _entry(line)
+                known, entry = _parsed(line)
                 if entry is not None:
                     path = absolute(entry["file"])
                     self._superseded |= path in self._older
                     self._older[path] = entry.get("sha256"), entry.get("detector"), position
                 self._torn = not line.endswith(b"\n")
-                self._superseded |= not _is_json(line)  # half a line, of a killed run
+                self._superseded |= not known  # half a line, of a killed run
                 position += len(line)
 
     def _compact(self) -> None:
         """Leave the last line about each file, and every line that is somebody else's."""
         last: dict[str, int] = {}
+        foreign: set[int] = set()
         with open(self._path, "rb") as file:
             for number, line in enumerate(file):
-                if (entry := _entry(line)) is not None:
+                known, entry = _parsed(line)
+                if entry is not None:
                     last[absolute(entry["file"])] = number
-        keep = set(last.values())
+                elif known:
+                    foreign.add(number)
+        keep = foreign.union(last.values())
         with open(self._path, "rb") as file, whole_file(os.path.realpath(self._path)) as target:
             for number, line in enumerate(file):
-                if number in keep or (_entry(line) is None and _is_json(line)):
+                if number in keep:
                     target.write(line)
 
     def _upload(self) -> None:
@@ -155,23 +159,15 @@ def _check(path: str, address: str, inputs: list[str]) -> None:
     if os.path.isfile(path):
         with open(path, "rb") as file:
             begin = file.readline()
-        if begin and _entry(begin) is None:
+        if begin and _parsed(begin)[1] is None:
             raise ResultsError(f"{address} holds something that is no list of results; name another file")
 
 
-def _entry(line: bytes) -> Entry | None:
-    """Return the result that a line holds, None where it holds none."""
+def _parsed(line: bytes) -> tuple[bool, Entry | None]:
+    """Return whether a line is JSON, which half a line is not, and the result that it holds, if it holds one."""
     try:
         entry = json.loads(line)
     except ValueError:
-        return None
+        return False, None
     known = isinstance(entry, dict) and str(entry.get("schema")).startswith(("avfake-detection-", "avfake-error-"))
-    return entry if known and isinstance(entry.get("file"), str) else None
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+    return True, entry if known and isinstance(entry.get("file"), str) else None

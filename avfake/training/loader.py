@@ -33,7 +33,7 @@ from avfake.faces import CROP
 from avfake.forge import NotForgeable, forge
 from avfake.manifest import ASPECTS, Label, Row
 from avfake.samples import Sample
-from avfake.shards import Entry, ShardFolder, ShardInfo, read_index
+from avfake.shards import Entry, ShardFolder, ShardInfo, read_entries
 from avfake.storage import StorageError, join, local_copy
 
 OPEN_SHARDS = 4
@@ -207,11 +207,9 @@ class _OpenShard:
 
     def entries(self, frames: int) -> list[Entry]:
         """Return the clips that a window of ``frames`` can be made of and whose labels say anything."""
-        rows = read_index(self._folder, self._name)["rows"]
-        entries = (Entry.from_dict(clip) for row in rows for clip in row["clips"])
         return [
             entry
-            for entry in entries
+            for entry in read_entries(self._folder, self._name)
             if (not entry.has_lips or entry.frames >= frames) and set(_labels(entry.row)) != {None}
         ]
 
