@@ -159,8 +159,9 @@ def _audio(detector: Detector, clips: list[Clip]) -> None:
     for clip in clips:
         if clip.audio is not None:
             sound = torch.from_numpy(clip.audio)
+            tower = detector.model.voice_tower
             for start, end in window_spans(clip.frames):
-                detector.model.voice_tower(sound[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME])
+                tower(tower.embed(sound[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]))
 
 
 def _exhaust(items: Iterable[object]) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -256,6 +257,37 @@ def audit(
             typer.echo(_json(document(found)))
         else:
             print_audit(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train on what, as in configs/.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values to change, as in optim.rate=3e-4.")
+    ] = None,
+) -> None:
+    """Train a model as a configuration says; run it again to go on.
+
+    Exit code 0: the run is complete; 1: it cannot begin or go on. On several GPUs: torchrun --no-python
+    --nproc-per-node gpu avfake train CONFIG.yaml ...
+    """
+    first = os.environ.get("RANK", "0") == "0"  # set by what starts several processes; all of them tell their failures
+    if not first:
+        log.setLevel(logging.WARNING)
+    with _errors_told():
+        from avfake.config import load_config
+
+        settings = load_config(config, changes or ())
+        try:
+            from avfake.training.loop import train as run
+        except ModuleNotFoundError as error:
+            if error.name != "accelerate":
+                raise
+            raise AvfakeError('training needs accelerate; get it with pip install "avfake[train]"') from error
+        folder = run(settings)
+    if first:
+        typer.echo(f"The checkpoint is in {folder}. Judge a clip with it:")
+        typer.echo(f"  avfake detect --model {shlex.quote(str(folder))} clip.mp4")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import fsspec
@@ -21,10 +22,12 @@ from typer.testing import CliRunner
 
 from avfake import __version__
 from avfake.cli import BATCH_SCHEMA, ERROR_SCHEMA, _shown, app
+from avfake.config import TrainConfig
 from avfake.demo import delay_voice
 from avfake.detect import Detection, Detector
 from avfake.faces import FaceError
 from avfake.media import Decoder
+from avfake.training import TrainingError
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "docs" / "detection.schema.json").read_text(encoding="utf-8"))
@@ -422,6 +425,65 @@ def test_the_voice_of_the_demo_is_delayed_exactly(tmp_path: Path) -> None:
     first, second = (np.fft.rfft(sound(path), 1 << 18) for path in (clip, late))
     shift = int(np.fft.irfft(second * first.conj()).argmax())
     assert shift / 16 == pytest.approx(320, abs=1)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """What the training loop, which is not run, was asked to do."""
+    asked: list[TrainConfig] = []
+    loop = ModuleType("avfake.training.loop")
+
+    def stand_in(config: TrainConfig) -> Path:
+        asked.append(config)
+        if config.steps == 13:
+            raise TrainingError("shards/x hold nothing to learn from; add clips")
+        return Path(config.out)
+
+    vars(loop)["train"] = stand_in
+    monkeypatch.setitem(sys.modules, loop.__name__, loop)
+    return asked
+
+
+def test_train_says_where_the_checkpoint_is(trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, recipe = "data.sources.main.shards=shards/x", ROOT / "configs" / "recipes" / "finetune.yaml"
+    result = run("train", recipe, shards, "steps=5", "out=runs/my model")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (trained[0].steps, trained[0].data.sources["main"].shards) == (5, "shards/x")
+    assert result.stdout == (
+        "The checkpoint is in runs/my model. Judge a clip with it:\n  avfake detect --model 'runs/my model' clip.mp4\n"
+    )
+    monkeypatch.setenv("RANK", "1")
+    other = run("train", recipe)
+    assert (other.exit_code, other.stdout, other.stderr, len(trained)) == (0, "", "", 2)
+    failed = run("train", recipe, "steps=13")
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr == "avfake: shards/x hold nothing to learn from; add clips\n"
+
+
+def test_train_refuses_what_does_not_fit(trained: list[TrainConfig], tmp_path: Path) -> None:
+    mini = ROOT / "configs" / "mini.yaml"
+    for args, said in (
+        (
+            [mini, "data.shards=x"],
+            "data.shards=x: there is no key 'data.shards'; did you mean data.sources.NAME.shards?",
+        ),
+        ([mini, "steps"], "'steps' is no key=value pair; write it as in optim.rate=3e-4"),
+        ([mini], f"{mini}: data.sources is empty; say what to train on with data.sources.main.shards=FOLDER "),
+        ([tmp_path / "no.yaml"], f"{tmp_path}/no.yaml does not exist; "),
+    ):
+        result = run("train", *args)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert result.stderr.startswith(f"avfake: {said}")
+    assert run("train").exit_code == 2
+    assert trained == []
+
+
+def test_train_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "avfake.training.loop", raising=False)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    result = run("train", ROOT / "configs" / "recipes" / "finetune.yaml")
+    assert result.exit_code == 1
+    assert result.stderr == 'avfake: training needs accelerate; get it with pip install "avfake[train]"\n'
 
 
 def test_a_real_process_prints_one_document_and_starts_light(media: Path, detector: Detector) -> None:

@@ -23,7 +23,8 @@ from avfake import AvfakeError
 from avfake.config import load_config
 from avfake.models import AVFakeModel
 from avfake.models.fusion import ModelConfig
-from avfake.training.loader import Batch, LoaderConfig, Source, load
+from avfake.training.batch import Batch
+from avfake.training.loader import LoaderConfig, Source, load
 
 WARM_UP = 2
 """Batches of each worker that are not timed: processes start and shards are opened."""
@@ -42,6 +43,8 @@ def loading(shards: str, config: LoaderConfig, workers: int, seconds: float) -> 
 
 def step(model: AVFakeModel, optimiser: torch.optim.Optimizer, batch: Batch) -> None:
     """One end-to-end step on every head that has a label."""
+    assert batch.lips is not None
+    assert batch.audio is not None
     scores = model(batch.lips.movedim(-1, -3).float() / 255, batch.audio, batch.has_lips, batch.has_audio)
     logits = torch.stack([scores.visual, scores.audio, scores.sync], dim=1)
     known = ~batch.labels.isnan()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from avfake.detect import Detector
-from avfake.evaluation.metrics import threshold_at_fpr
+from avfake.evaluation.platt import fit
 from avfake.evaluation.shared_corpus import judge_rows, speaker_score, swapped, sync_score, visual_score
 from avfake.manifest import Row
 from avfake.models.pretrained import Calibration, CheckpointConfig, Threshold
-
-FALSE_POSITIVE_RATE = 0.05
 
 Trials = list[tuple[int | None, float | None]]
 """Label and P(fake) before calibration (the plain sigmoid of a logit), each None where not known or not judged."""
@@ -58,11 +54,5 @@ def calibrate(detector: Detector, rows: Sequence[Row]) -> CheckpointConfig:
 
 def _fit(trials: Trials) -> tuple[Calibration, Threshold]:
     known = [(label, p) for label, p in trials if label is not None and p is not None]
-    labels, scores = np.array([label for label, _ in known]), np.array([p for _, p in known]).clip(1e-9, 1 - 1e-9)
-    logits = np.log(scores / (1 - scores))
-    fit = LogisticRegression(class_weight="balanced").fit(logits[:, None], labels)
-    calibration = Calibration(scale=max(float(fit.coef_[0, 0]), 1e-3), bias=float(fit.intercept_[0]))
-    genuine = [calibration(float(logit)) for logit in logits[labels == 0]]
-    # Above the genuine score itself, and never below even odds: "fake" must at least be the likelier answer.
-    value = max(0.5, math.nextafter(threshold_at_fpr(genuine, FALSE_POSITIVE_RATE), 1.0))
-    return calibration, Threshold(value, FALSE_POSITIVE_RATE)
+    scores = np.array([p for _, p in known]).clip(1e-9, 1 - 1e-9)
+    return fit([label for label, _ in known], list(np.log(scores / (1 - scores))))

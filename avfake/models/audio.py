@@ -33,6 +33,16 @@ class AudioConfig:
     pretrained: str | None = None
 
 
+class VoiceEmbedding(NamedTuple):
+    """What the costly half of the voice tower gives, S steps a frame side by side.
+
+    ``local`` (B, T, S C) features of the extractor; ``layers`` (B, L + 1, T, S H): every layer of the transformer.
+    """
+
+    local: Tensor
+    layers: Tensor
+
+
 class VoiceFeatures(NamedTuple):
     """Per-frame outputs of the voice tower: ``sync`` (B, T, E), ``context`` (B, T, D)."""
 
@@ -95,7 +105,10 @@ def _conv_block(inputs: int, outputs: int, stride: tuple[int, int]) -> list[nn.M
 
 
 class VoiceTower(nn.Module):
-    """Audio to sync embeddings (from local features) and spoof features (from the transformer's layers)."""
+    """Audio to sync embeddings (from local features) and spoof features (from the transformer's layers).
+
+    ``embed`` is the costly half, Wav2Vec2 itself; what ``forward`` makes of it is cheap, so embeddings can be cached.
+    """
 
     def __init__(self, config: AudioConfig, dim: int, sync_dim: int) -> None:
         super().__init__()
@@ -120,14 +133,22 @@ class VoiceTower(nn.Module):
         )
         self.context = nn.Sequential(nn.Linear(settings.hidden_size * self.steps, dim), TemporalConv(dim, kernel=5))
 
-    def forward(self, audio: Tensor) -> VoiceFeatures:
-        """Audio (B, 640 T) in [-1, 1] -> ``VoiceFeatures`` with T frames; loudness is normalised away."""
+    def embed(self, audio: Tensor) -> VoiceEmbedding:
+        """Audio (B, 640 T) in [-1, 1] -> ``VoiceEmbedding`` of T frames; loudness is normalised away."""
         centred = audio - audio.mean(dim=1, keepdim=True)
         audio = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-7)
         output = self.wav2vec2(F.pad(audio, (self.side, self.side)))
+        layers = torch.stack([self._per_frame(layer) for layer in output.hidden_states], dim=1)
+        return VoiceEmbedding(self._per_frame(output.extract_features), layers)
+
+    def mixed(self, layers: Tensor) -> Tensor:
+        """Weigh the layers: (B, L + 1, T, S H) -> (B, T, S H)."""
         weights = self.layer_weights.softmax(dim=0)
-        hidden = sum(weights[i] * layer for i, layer in enumerate(output.hidden_states))
-        return VoiceFeatures(self.sync(self._per_frame(output.extract_features)), self.context(self._per_frame(hidden)))
+        return torch.einsum("l,bltd->btd", weights, layers)
+
+    def forward(self, embedding: VoiceEmbedding) -> VoiceFeatures:
+        """``VoiceEmbedding`` -> ``VoiceFeatures``."""
+        return VoiceFeatures(self.sync(embedding.local), self.context(self.mixed(embedding.layers)))
 
     def _per_frame(self, x: Tensor) -> Tensor:
         return x.unflatten(1, (-1, self.steps)).flatten(2)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avfake.models.audio import AudioConfig, VoiceTower
-from avfake.models.visual import LipTower, VisualConfig
+from avfake.models.audio import AudioConfig, VoiceFeatures, VoiceTower
+from avfake.models.visual import LipFeatures, LipTower, VisualConfig
 
 MAX_SHIFT = 15
 """Voice is compared with lips over -15..15 frames (+-600 ms)."""
@@ -60,9 +60,15 @@ class SyncHead(nn.Module):
 
     def embed(self, lips: Tensor, voice: Tensor) -> tuple[Tensor, Tensor]:
         """Raw embeddings (B, T, E) -> unit directions times a gate in (0, 1), same shapes."""
-        lips = F.normalize(lips, dim=-1) * self.lip_gate(lips).sigmoid()
-        voice = F.normalize(voice, dim=-1) * self.voice_gate(voice).sigmoid()
-        return lips, voice
+        return self.gated_lips(lips), self.gated_voice(voice)
+
+    def gated_lips(self, lips: Tensor) -> Tensor:
+        """``embed`` of the lips alone."""
+        return F.normalize(lips, dim=-1) * self.lip_gate(lips).sigmoid()
+
+    def gated_voice(self, voice: Tensor) -> Tensor:
+        """``embed`` of the voice alone."""
+        return F.normalize(voice, dim=-1) * self.voice_gate(voice).sigmoid()
 
     @staticmethod
     def map(lips: Tensor, voice: Tensor) -> Tensor:
@@ -182,8 +188,10 @@ class AVFakeModel(nn.Module):
 
     def score(self, frames: Tensor, audio: Tensor, has_lips: Tensor, has_audio: Tensor) -> Scores:
         """``forward`` from frame embeddings (B, T, width), as ``LipTower.embed`` gives them."""
-        lips = self.lip_tower(frames)
-        voice = self.voice_tower(audio)
+        return self.judge(self.lip_tower(frames), self.voice_tower(self.voice_tower.embed(audio)), has_lips, has_audio)
+
+    def judge(self, lips: LipFeatures, voice: VoiceFeatures, has_lips: Tensor, has_audio: Tensor) -> Scores:
+        """``forward`` from what the towers give."""
         sync_map = self.sync_head.map(*self.sync_head.embed(lips.sync, voice.sync))
         visual_frames = self.visual_logit(lips.context).squeeze(-1)
         audio_frames = self.audio_logit(voice.context).squeeze(-1)

@@ -1,38 +1,87 @@
-"""What a corpus must hold before training starts, told before hours are spent."""
+"""What shards must hold before training starts, told before hours are spent."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from avfake.config import TrainConfig
+from avfake.manifest import ASPECTS
+from avfake.shards import Entry, ShardFolder, read_entries
 from avfake.training import TrainingError
-from avfake.training.data import Embedded
-from avfake.training.validate import in_sync
-
-Samples = tuple[Sequence[Embedded], Sequence[Embedded]]
-"""Clips with a face, and voices alone."""
+from avfake.training.heldout import held_out
+from avfake.training.loader import LoaderConfig, Source, drawable
 
 
-def check(train: Samples, held: Samples, frames: int, shards: str) -> None:
-    """Raise ``TrainingError`` unless one can train on ``train`` in windows of ``frames`` and choose on ``held``."""
-    long = [sample for sample in train[0] if sample.clip.frames >= frames]
-    needs = {
-        f"genuine and fake training videos of {frames} frames or more": _both_faces(long),
-        "genuine and fake training voices from one source": _both_voices(train[1]),
-        "genuine and fake videos of people that are held out": _both_faces(held[0]),
-        "synchronised videos of two people that are held out": len({s.row.identity for s in in_sync(held[0])}) > 1,
-        "genuine and fake voices from one source in its dev split": _both_voices(held[1]),
-    }
-    if lacking := [need for need, met in needs.items() if not met]:
-        raise TrainingError(f"The corpus in {shards} cannot be trained on: add {', '.join(lacking)}.")
+def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
+    """Return the names of the corpora to train on.
+
+    Raises ``TrainingError`` unless every task that has a weight has something to learn from in the split train, and
+    something is held out to choose by.
+    """
+    loader = loader_config(config)
+    usable: list[Entry] = []
+    held: list[Entry] = []
+    for source in sources:
+        for shard in ShardFolder(source.folder).shards:
+            if shard.split == "train":
+                usable += drawable(source.folder, shard.name, loader)
+            if shard.split in ("train", "dev"):
+                entries = read_entries(source.folder, shard.name)
+                held += [entry for entry in entries if shard.split == "dev" or held_out(entry.row, loader.held_out)]
+    needs = _needs(config, usable)
+    if lacking := [need for need, met in needs if not met]:
+        raise TrainingError(
+            f"{_named(sources)} cannot be trained on: the split train lacks {', and '.join(lacking)}; add them, or "
+            "give that task the weight 0."
+        )
+    if not any({0, 1} <= _labels(held, aspect) for aspect in range(len(ASPECTS))) and len(_synced(held)) < 2:
+        raise TrainingError(
+            f"{_named(sources)} hold nothing to choose the best weights by: there must be genuine and fake clips of "
+            "the split dev, or of train with validation.held_out, so that one person in so many is kept for it."
+        )
+    return sorted({entry.row.corpus for entry in usable})
 
 
-def _both_faces(samples: Sequence[Embedded]) -> bool:
-    return {sample.row.labels.visual for sample in samples} >= {0, 1}
+def loader_config(config: TrainConfig) -> LoaderConfig:
+    """Return what the loader is asked for; clips without lips are left out where they could teach nothing."""
+    data, weights = config.data, config.weights
+    return LoaderConfig(
+        frames=data.frames,
+        batch=data.batch,
+        forged=data.forged,
+        paired=data.paired,
+        jitter=data.jitter,
+        augmented=data.augmented,
+        held_out=config.validation.held_out,
+        seed=config.seed,
+        faces=not any((weights.audio, weights.sync, weights.mismatch, weights.fake, weights.distil)),
+    )
 
 
-def _both_voices(samples: Sequence[Embedded]) -> bool:
-    labels: dict[str, set[int | None]] = defaultdict(set)
-    for sample in samples:
-        labels[sample.row.corpus].add(sample.row.labels.audio)
-    return any(found >= {0, 1} for found in labels.values())
+def _needs(config: TrainConfig, entries: Sequence[Entry]) -> Iterable[tuple[str, bool]]:
+    weights, forged = config.weights, config.data.forged > 0
+    long = f"of {config.data.frames} frames or more"
+    for aspect, weight in enumerate((weights.visual, weights.audio)):
+        if weight:
+            kind = f"faces {long}" if aspect == 0 else "voices"
+            labels = _labels(entries, aspect)
+            yield f"genuine {kind}", 0 in labels
+            yield f"fake {kind} (or data.forged above 0)", 1 in labels or forged
+    if weights.sync or weights.mismatch:
+        yield f"two recordings in sync, {long}", len(_synced(entries)) > 1
+    if weights.geometry:
+        yield f"faces {long}", any(entry.has_lips for entry in entries)
+    if weights.distil:
+        yield "voices", any(entry.has_audio for entry in entries)
+
+
+def _labels(entries: Iterable[Entry], aspect: int) -> set[int | None]:
+    return {getattr(entry.row.labels, ASPECTS[aspect]) for entry in entries}
+
+
+def _synced(entries: Iterable[Entry]) -> set[str]:
+    return {e.row.original or e.row.id for e in entries if e.has_lips and e.has_audio and e.row.labels.sync == 0}
+
+
+def _named(sources: Sequence[Source]) -> str:
+    return " and ".join(source.folder for source in sources)

@@ -5,25 +5,29 @@ where there are fewer shards than consumers, each walks through all. What is dra
 faces and voices alone, then genuine and fake, then methods (of genuine clips: corpora), then people, then clips, each
 level with even odds. A shard is left when as many clips have been drawn as it holds. Nothing is decoded that is not
 used, and a remote shard is fetched whole, once, ahead of its turn.
+
+The slots of a batch are filled in couples, each from one source. A couple may be a pair: a fake and what it was made
+from, the same stretch of time changed alike by augmentation, so that the difference that is left is the fake.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
 
 import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from avfake import FPS, SAMPLES_PER_FRAME, AvfakeError
@@ -31,10 +35,12 @@ from avfake.augment import augment
 from avfake.clips import MOUTH_POINTS, decode_clip
 from avfake.faces import CROP
 from avfake.forge import NotForgeable, forge
+from avfake.forge.timing import IN_SYNC
 from avfake.manifest import ASPECTS, Label, Row
 from avfake.samples import Sample
 from avfake.shards import Entry, ShardFolder, ShardInfo, read_entries
 from avfake.storage import StorageError, join, local_copy
+from avfake.training.batch import Batch
 
 OPEN_SHARDS = 4
 """Shards that a consumer draws from at once, of each source: some two hundred videos."""
@@ -46,7 +52,7 @@ REDRAWS = 20  # draws after which a batch gives up on clips that augmentation ma
 
 
 class LoaderError(AvfakeError):
-    """Shards hold nothing that a batch can be made of."""
+    """Shards hold nothing that a batch can be made of, or what is asked for cannot be."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,18 @@ class LoaderConfig:
 
     Clips with lips that are shorter than a window are not drawn; shorter voices are repeated. Of clips that are fake in
     places half the windows are laid over such a place.
+
+    ``faces``     draws clips with lips alone.
+    ``jitter``    lips and voice of a window that has both and whose voice was not made later are cut up to this many
+                  frames apart, 0 to 15, as far as the clip allows. A voice that is cut j frames
+                  later in the clip lies j frames earlier in the window: the batch says ``shift`` -j. Visual and sync
+                  labels, points and ``face_ok`` follow the lips, audio labels the voice.
+    ``paired``    share of the couples (slots 2i and 2i + 1) that are the same stretch of time of a fake and its source:
+                  of a forged clip the one that was forged, of a fake its ``original``, of a genuine clip one of the
+                  fakes made from it. Both halves are augmented, cut and jittered from one random state. Where the open
+                  shards hold no counterpart, the second is drawn alone. An odd batch leaves its last slot alone.
+    ``held_out``  n leaves out the people of whom ``held_out(row, n)`` is true, and the fakes made from their clips as
+                  far as these are in the same shard; 0 leaves out nobody.
     """
 
     frames: int = 64
@@ -71,33 +89,17 @@ class LoaderConfig:
     forged: float = 0.0
     augmented: bool = True
     seed: int = 0
+    jitter: int = 0
+    paired: float = 0.0
+    held_out: int = 0
+    faces: bool = False
 
 
-class Batch(NamedTuple):
-    """B windows of T frames. A missing stream is zeros, its labels NaN.
+class Window(NamedTuple):
+    """What fills one slot of a batch, and the number of the recording that it comes from (``file_number``)."""
 
-    ``lips`` uint8 (B, T, 96, 96, 3); ``audio`` float32 (B, 640 T); ``has_lips``, ``has_audio`` bool (B,); ``mouth``
-    float32 (B, T, 20, 2) in crop pixels; ``face_ok`` bool (B, T); ``labels`` float32 (B, 3) and ``frame_labels``
-    (B, T, 3), the last axis being visual, audio, sync: 0, 1, or NaN where not known; ``shift`` int64 (B,): frames by
-    which the voice was made later; ``ids`` of the rows.
-    """
-
-    lips: Tensor
-    audio: Tensor
-    has_lips: Tensor
-    has_audio: Tensor
-    mouth: Tensor
-    face_ok: Tensor
-    labels: Tensor
-    frame_labels: Tensor
-    shift: Tensor
-    ids: list[str]
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch with every tensor on ``device``."""
-        parts = zip(self._fields, self, strict=True)
-        moved: dict[str, Any] = {name: part.to(device) for name, part in parts if isinstance(part, Tensor)}
-        return self._replace(**moved)
+    sample: Sample
+    file: int
 
 
 def load(
@@ -140,9 +142,13 @@ class _Stream(IterableDataset[Batch | AvfakeError]):
     def __init__(self, sources: Sequence[Source], config: LoaderConfig, rank: int, world: int, start: int) -> None:
         if not sources or not all(0 < source.weight < np.inf for source in sources):
             raise LoaderError("There must be a source to load from, and each must have a weight above 0.")
-        if config.frames < 1 or config.batch < 1 or config.seed < 0 or not 0 <= config.forged <= 1:
-            raise LoaderError(f"{config} cannot be: frames and batch are at least 1, seed 0, and forged is a share.")
-        self.shards = [_shards(source) for source in sources]
+        if min(config.frames, config.batch) < 1 or min(config.seed, config.held_out) < 0:
+            raise LoaderError(f"{config} cannot be: frames and batch are at least 1, seed and held_out at least 0.")
+        if not (0 <= config.forged <= 1 and 0 <= config.paired <= 1 and 0 <= config.jitter <= IN_SYNC):
+            raise LoaderError(
+                f"{config} cannot be: forged and paired are shares from 0 to 1, and jitter is 0 to {IN_SYNC} frames."
+            )
+        self.shards = [_shards(source, config) for source in sources]
         self.sources = sources
         self.config = config
         self.rank, self.world, self.start = rank, world, start
@@ -169,24 +175,47 @@ class _Stream(IterableDataset[Batch | AvfakeError]):
                 for number, (source, shards) in enumerate(zip(self.sources, self.shards, strict=True))
             ]
             weights = np.array([source.weight for source in self.sources])
+            couples = [2] * (config.batch // 2) + [1] * (config.batch % 2)
             number = 0
             while True:
                 rng = np.random.default_rng([config.seed, consumer, number])
-                chosen = rng.choice(len(pools), size=config.batch, p=weights / weights.sum())
+                chosen = rng.choice(len(pools), size=len(couples), p=weights / weights.sum())
+                drawn = [(pools[index], size) for index, size in zip(chosen, couples, strict=True)]
                 if number < skipped:
-                    for index in chosen:
-                        pools[index].count()
+                    for pool, size in drawn:
+                        pool.count(size)
                 else:
-                    yield _collate([pools[index].draw(rng) for index in chosen], config.frames)
+                    yield collate([window for pool, size in drawn for window in pool.draw(rng, size)], config.frames)
                 number += 1
 
 
-def _shards(source: Source) -> list[ShardInfo]:
+def _shards(source: Source, config: LoaderConfig) -> list[ShardInfo]:
+    """Return the shards that anything can be drawn from; ``clips`` counts that alone."""
     folder = ShardFolder(source.folder)
-    shards = sorted(shard for shard in folder.shards if shard.split == source.split and shard.clips)
-    if not shards:
+    named = sorted(shard for shard in folder.shards if shard.split == source.split and shard.clips)
+    if not named:
         raise LoaderError(f"{source.folder} holds no clips of the split {source.split}.")
-    return shards
+    counted = [shard._replace(clips=len(drawable(source.folder, shard.name, config))) for shard in named]
+    if shards := [shard for shard in counted if shard.clips]:
+        return shards
+    what, held = "face" if config.faces else "clip", config.held_out > 0
+    raise LoaderError(
+        f"{source.folder}: no {what} of the split {source.split} is {config.frames} frames long"
+        f"{' and of nobody held out' * held}; ask for fewer frames{' or hold out fewer people' * held}."
+    )
+
+
+def drawable(folder: str, name: str, config: LoaderConfig) -> list[Entry]:
+    """Return the clips of a shard whose labels say anything, of which windows can be made, and of nobody held out."""
+    entries = read_entries(folder, name)
+    out = {_key(entry.row) for entry in entries if held_out(entry.row, config.held_out)}
+    return [
+        entry
+        for entry in entries
+        if (entry.frames >= config.frames if entry.has_lips else not config.faces)
+        and set(labels_of(entry.row)) != {None}
+        and not {_key(entry.row), (entry.row.corpus, entry.row.original)} & out
+    ]
 
 
 # -------------------------------------------------------------------------------------------------- one source
@@ -204,14 +233,7 @@ class _OpenShard:
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._fetching = Lock()
-
-    def entries(self, frames: int) -> list[Entry]:
-        """Return the clips that a window of ``frames`` can be made of and whose labels say anything."""
-        return [
-            entry
-            for entry in read_entries(self._folder, self._name)
-            if (not entry.has_lips or entry.frames >= frames) and set(_labels(entry.row)) != {None}
-        ]
+        self._began: dict[str, float] = {}
 
     def fetch(self) -> BinaryIO:
         """Return the open tar. Raises ``StorageError``."""
@@ -232,6 +254,12 @@ class _OpenShard:
         data = os.pread(self.fetch().fileno(), entry.size, entry.offset)
         clip = decode_clip(data, f"{self._address}/{entry.key}", start=start, end=start + length, lips=lips)
         return Sample(entry.row.cut(start / FPS, (start + length) / FPS), clip)
+
+    def began(self, entry: Entry) -> float:
+        """Return where in its file a clip begins, in seconds."""
+        if entry.key not in self._began:
+            self._began[entry.key] = self.read(entry, 0, 1, lips=False).clip.start_s
+        return self._began[entry.key]
 
     def close(self) -> None:
         """Close the tar, and delete it if it is a copy."""
@@ -274,7 +302,9 @@ class _Pool:
         self._drawn = 0
         self._shards: dict[str, _OpenShard] = {}
         self._tree: Tree = {}
-        self._people: dict[tuple[str, str | None], list[Place]] = {}
+        self._people: dict[tuple[str, str], list[Place]] = {}
+        self._genuine: dict[tuple[str, str], list[Place]] = {}
+        self._fakes: dict[tuple[str, str], dict[str, list[Place]]] = {}
         self._turned = False
         self._ahead = ThreadPoolExecutor(max_workers=1)
 
@@ -286,39 +316,75 @@ class _Pool:
         for shard in self._shards.values():
             shard.close()
 
-    def count(self) -> None:
-        """Move on as a draw does, without drawing."""
-        if not self._names or self._drawn >= self._names[0].clips:
-            self._turn()
-        self._drawn += 1
+    def count(self, size: int) -> None:
+        """Move on as a draw of ``size`` windows does, without drawing."""
+        for _ in range(size):
+            if not self._names or self._drawn >= self._names[0].clips:
+                self._turn()
+            self._drawn += 1
 
-    def draw(self, rng: Generator) -> Sample:
-        """Return one window, forged and augmented."""
-        self.count()
+    def draw(self, rng: Generator, size: int) -> list[Window]:
+        """Return a couple of windows, or one, forged and augmented."""
+        self.count(size)
         if self._turned:
             self._open()
+        windows = self._windows(rng, paired=size == 2 and rng.random() < self._config.paired)
+        if len(windows) < size:
+            windows += self._windows(rng, paired=False)
+        return windows
+
+    def _windows(self, rng: Generator, paired: bool) -> list[Window]:
+        """Draw one window; of a pair that there is, both."""
         frames = self._config.frames
         for _ in range(REDRAWS):
-            sample = self._changed(rng)
-            if sample.clip.lips is None or sample.clip.frames >= frames:
-                start = int(rng.integers(max(0, sample.clip.frames - frames) + 1))
-                return sample.cut(start, min(start + frames, sample.clip.frames))
+            place = _pick(self._tree, rng)
+            stretches = self._stretches(place, rng, paired)
+            # Both halves of a pair start from the same two states, one for each step, so that what augmenting consumes
+            # does not move the cut.
+            changing, cutting = rng.integers(2**63, size=2)
+            if self._config.augmented:
+                stretches = [augment(stretch, np.random.default_rng(changing)) for stretch in stretches]
+            if all(stretch.clip.lips is None or stretch.clip.frames >= frames for stretch in stretches):
+                file = file_number(place[1].row)
+                return [
+                    Window(_cut(stretch, frames, self._config.jitter, np.random.default_rng(cutting)), file)
+                    for stretch in stretches
+                ]
         raise LoaderError(f"{self._folder}: its clips become shorter than {frames} frames; ask for fewer.")
 
-    def _changed(self, rng: Generator) -> Sample:
-        shard, entry = _pick(self._tree, rng)
-        forging = 1 not in _labels(entry.row) and rng.random() < self._config.forged
-        longest = self._config.frames + SPARE + (FORGED_SPARE if forging else 0)
+    def _stretches(self, place: Place, rng: Generator, paired: bool) -> list[Sample]:
+        """Read a stretch somewhat longer than a window, and forge it; of a pair that there is, both halves."""
+        shard, entry = place
+        forging = 1 not in labels_of(entry.row) and rng.random() < self._config.forged
+        longest = self._config.frames + SPARE + self._config.jitter + (FORGED_SPARE if forging else 0)
         sample = shard.read(entry, _start(entry, longest, rng), min(longest, entry.frames))
-        if forging:
-            sample = self._forged(sample, longest, rng)
-        return augment(sample, rng) if self._config.augmented else sample
+        if forging and (forged := self._forged(sample, longest, rng)) is not sample:
+            # Forgers cut what they change; where the lips begin, the genuine half does.
+            start = round((forged.clip.start_s - sample.clip.start_s) * FPS)
+            return [forged, sample.cut(start, start + forged.clip.frames)] if paired else [forged]
+        return self._natural_pair(sample, entry, rng) if paired else [sample]
+
+    def _natural_pair(self, sample: Sample, entry: Entry, rng: Generator) -> list[Sample]:
+        """Return a stretch of a clip and the same of its original, or of a fake made from it; alone if there is none.
+
+        Of the counterpart's clips that with the same number comes first: it is the same stretch of the file in most.
+        """
+        corpus, name, original = entry.row.corpus, entry.row.id, entry.row.original
+        if 1 in labels_of(entry.row):
+            clips = self._genuine.get((corpus, original), []) if original else []
+        else:
+            fakes = self._fakes.get((corpus, name), {})
+            clips = fakes[sorted(fakes)[rng.integers(len(fakes))]] if fakes else []
+        for shard, other in sorted(clips, key=lambda place: abs(_number(place[1]) - _number(entry))):
+            if other.has_lips == entry.has_lips and (pair := _together(sample, shard, other, self._config.frames)):
+                return pair
+        return [sample]
 
     def _forged(self, sample: Sample, longest: int, rng: Generator) -> Sample:
         # A voice from elsewhere than a face's, a studio's say, would give itself away under a face.
         tree = self._tree[sample.clip.lips is not None]
         places = [_pick(tree, rng) for _ in range(DONORS - 1)]
-        same = self._people[_person(sample.row)]
+        same = self._people[person_of(sample.row)]
         places.append(same[rng.integers(len(same))])
         heard = [(shard, entry) for shard, entry in places if entry.has_audio and entry.frames >= self._config.frames]
         donors = _Donors(heard, longest, rng)
@@ -364,24 +430,60 @@ class _Pool:
             self._shards.pop(name).close()
         for name in (*wanted, self._next.name):
             self._shards.setdefault(name, _OpenShard(self._folder, name))
-        frames = self._config.frames
-        places = [(self._shards[name], entry) for name in wanted for entry in self._shards[name].entries(frames)]
-        if not places:
-            raise LoaderError(f"{self._folder}: no clip is {frames} frames long; ask for fewer frames.")
+        places = [
+            (self._shards[name], entry) for name in wanted for entry in drawable(self._folder, name, self._config)
+        ]
         self._tree, self._people = _tree(places), defaultdict(list)
+        self._genuine, self._fakes = defaultdict(list), defaultdict(lambda: defaultdict(list))
         for shard, entry in places:
-            self._people[_person(entry.row)].append((shard, entry))
+            row = entry.row
+            self._people[person_of(row)].append((shard, entry))
+            if 1 not in labels_of(row):
+                self._genuine[_key(row)].append((shard, entry))
+            elif row.original:
+                self._fakes[row.corpus, row.original][row.id].append((shard, entry))
         self._ahead.submit(self._shards[self._next.name].fetch)
         self._turned = False
 
 
-def _labels(row: Row) -> tuple[Label, Label, Label]:
+# ------------------------------------------------------------------------------------------------------- rows
+
+
+def held_out(row: Row, n: int) -> bool:
+    """Tell whether a row of split train is kept for validation: one person in ``n`` is, of 0 nobody.
+
+    A person has the same fate in all corpora. Where it is not known who it is, an original and its fakes have.
+    """
+    who = row.identity or row.original or row.id
+    return n > 0 and row.split == "train" and crc32(who.encode("utf-8", "backslashreplace")) % n == 0
+
+
+def file_number(row: Row) -> int:
+    """Return 63 bits that stand for the recording that a row of a shard comes from: its original or, if none, itself.
+
+    Ids hold within a corpus, so the number does, too: that of two releases of one recording differs.
+    """
+    text = f"{row.corpus}\0{row.original or row.id}".encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+def labels_of(row: Row) -> tuple[Label, Label, Label]:
+    """Return the labels of a row in the order of ``ASPECTS``."""
     return row.labels.visual, row.labels.audio, row.labels.sync
 
 
-def _person(row: Row) -> tuple[str, str]:
+def person_of(row: Row) -> tuple[str, str]:
     """Return who a clip is of: names hold within a corpus, and where there is none each row is somebody else."""
     return row.corpus, row.identity or row.id
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row.corpus, row.id
+
+
+def _number(entry: Entry) -> int:
+    """Return which of the clips of its row, by time, a clip is, as ``prepare`` names it."""
+    return int(entry.key.rpartition("-")[2])
 
 
 def _start(entry: Entry, frames: int, rng: Generator) -> int:
@@ -408,18 +510,56 @@ def _tree(places: Sequence[Place]) -> Tree:
     tree: Tree = {}
     for shard, entry in places:
         row = entry.row
-        fake = 1 in _labels(row)
+        fake = 1 in labels_of(row)
         node = tree
         for key in (entry.has_lips, fake, (fake and row.method) or row.corpus):
             node = node.setdefault(key, {})
-        node.setdefault(_person(row), []).append((shard, entry))
+        node.setdefault(person_of(row), []).append((shard, entry))
     return tree
 
 
-# ------------------------------------------------------------------------------------------------------ a batch
+# ---------------------------------------------------------------------------------------------- windows, batches
 
 
-def _collate(samples: Sequence[Sample], frames: int) -> Batch:
+def _together(sample: Sample, shard: _OpenShard, entry: Entry, frames: int) -> list[Sample] | None:
+    """Return the time that a stretch shares with a clip of another row, of both; None if less than a window.
+
+    Voices alone need not be aligned, as sentences spoken anew are not: of these it is the same place if there is one.
+    """
+    begin, length = round((sample.clip.start_s - shard.began(entry)) * FPS), sample.clip.frames
+    if sample.clip.lips is None:
+        length = min(length, entry.frames)
+        begin = int(np.clip(begin, 0, entry.frames - length))
+        return [sample.cut(0, length), shard.read(entry, begin, length)]
+    first, last = max(begin, 0), min(begin + length, entry.frames)
+    if last - first < frames:
+        return None
+    return [sample.cut(first - begin, last - begin), shard.read(entry, first, last - first)]
+
+
+def _cut(sample: Sample, frames: int, jitter: int, rng: Generator) -> Sample:
+    """Cut a random window, its voice up to ``jitter`` frames beside its lips; see ``LoaderConfig``."""
+    clip = sample.clip
+    length = min(frames, clip.frames)
+    room = clip.frames - length
+    reach = min(jitter, room) if clip.lips is not None and clip.audio is not None else 0
+    apart = int(rng.integers(-reach, reach + 1))
+    start = int(rng.integers(max(0, -apart), room - max(0, apart) + 1))
+    seen = sample.cut(start, start + length)
+    if apart == 0 or sample.shift != 0:
+        return seen
+    heard = sample.cut(start + apart, start + apart + length)
+    row = replace(
+        seen.row,
+        labels=replace(seen.row.labels, audio=heard.row.labels.audio),
+        segments=replace(seen.row.segments, audio=heard.row.segments.audio),
+    )
+    return Sample(row, replace(seen.clip, audio=heard.clip.audio), shift=-apart)
+
+
+def collate(windows: Sequence[Window], frames: int) -> Batch:
+    """Return windows as a batch of ``frames`` frames; those with lips have as many, shorter voices are repeated."""
+    samples = [window.sample for window in windows]
     count = len(samples)
     lips = np.zeros((count, frames, CROP, CROP, 3), np.uint8)
     mouth = np.zeros((count, frames, MOUTH_POINTS, 2), np.float32)
@@ -451,5 +591,6 @@ def _collate(samples: Sequence[Sample], frames: int) -> Batch:
         labels=torch.from_numpy(labels),
         frame_labels=torch.from_numpy(frame_labels),
         shift=torch.tensor([sample.shift for sample in samples]),
+        files=torch.tensor([window.file for window in windows]),
         ids=[sample.row.id for sample in samples],
     )

@@ -1,229 +1,426 @@
 """The training loop: read top to bottom.
 
-Two stages, because a CPU can afford end-to-end gradients through the lip tower only for short snippets:
-
-1. ``lips``  - the lip tower on snippets of a few frames: read the mouth's shape, tell real from generated.
-2. ``heads`` - lip embeddings are computed once (plain and augmented) and frozen; the voice tower, the temporal
-   layers, sync and fusion train on them, with absent streams masked.
+Everything random in a step follows from the seed, the number of the step and the process, so a run that was killed goes
+on from its last state as if nothing had happened.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from rich.progress import track
-from torch import Tensor
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
+from rich.console import Console
+from safetensors import SafetensorError
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from avfake.augment import Rng, augment_lips
 from avfake.clips import PREPROCESSING
-from avfake.config import StageConfig, TrainConfig
-from avfake.models.fusion import MAX_SHIFT, AVFakeModel
-from avfake.models.pretrained import CheckpointConfig, load_checkpoint, save_checkpoint, start_from_public_weights
-from avfake.models.visual import EMBED_BATCH, LipTower
+from avfake.config import TrainConfig, differences, dump_config, load_config
+from avfake.evaluation.platt import fit
+from avfake.models import AVFakeModel, load_checkpoint, save_checkpoint
+from avfake.models.pretrained import CheckpointConfig, start_from_public_weights
+from avfake.report.training import Progress, calibration_plot, example_windows, write_curves
+from avfake.shards import ShardFolder
+from avfake.storage import whole_file
 from avfake.training import TrainingError
-from avfake.training.check import check
-from avfake.training.data import Batch, Embedded, VideoSampler, VoiceSampler, held_out, read, window_batch
-from avfake.training.losses import known_bce, losses
-from avfake.training.validate import device_of, validate
+from avfake.training.batch import Batch
+from avfake.training.cache import FrozenTowers, WindowCache
+from avfake.training.check import check, loader_config
+from avfake.training.heldout import heldout_windows
+from avfake.training.loader import Source, load
+from avfake.training.logs import History, Trackers
+from avfake.training.objective import Losses, Objective
+from avfake.training.optim import freeze, parameter_groups, schedule
+from avfake.training.teacher import Teacher
+from avfake.training.validate import Trials, judge
 
 log = logging.getLogger(__name__)
-Drawn = TypeVar("Drawn")
-SNIPPET = 4  # frames of a lip-stage snippet: enough for the flicker cue
-VARIANTS = 1  # augmented copies of each clip's embeddings, beside the plain one
-WINDOWS = (32, 48, 64, 96)  # frames; sync must be judged from short and long evidence alike
-REPORT_EVERY = 100  # steps
+SETTLED = 1 / 3
+"""Share of the steps after which sync is trusted to find a clip's own constant offset."""
+VALIDATION_BATCH = 8  # windows; they are longer than those trained on
+
+
+class Standing:
+    """Where a run stands, beside weights and optimiser: saved and loaded with them."""
+
+    def __init__(self, processes: int) -> None:
+        self.step = 0
+        self.best = -np.inf
+        self.best_step = 0
+        self.figures: dict[str, float] = {}
+        self.processes = processes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is saved."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what was saved."""
+        vars(self).update(state)
 
 
 def train(config: TrainConfig) -> Path:
-    """Train a model as ``config`` says and return its checkpoint folder. Raises ``AvfakeError`` on unusable data."""
+    """Train as ``config`` says, from the beginning or from where a killed run of the same config stood.
+
+    Returns the run's folder, which is the checkpoint of the weights that did best on what is held out.
+    Raises ``AvfakeError`` where config, shards or weights do not allow it.
+    """
     torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
+    accelerator = Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        gradient_accumulation_steps=config.optim.accumulate,
+        # A batch without lips, or without voices, leaves a tower without gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     out = Path(config.out)
+    sources = [Source(source.shards, source.weight) for source in config.data.sources.values()]
+    corpora = check(config, sources)
+    _claim(out, config, accelerator)
 
-    samples = read(config.data.shards)
-    videos = [s for s in samples if s.clip.lips is not None]
-    voices = [s for s in samples if s.clip.lips is None]
-    train_videos = [s for s in videos if s.row.split == "train" and not held_out(s.row)]
-    val_videos = [s for s in videos if s.row.split == "dev" or held_out(s.row)]
-    train_voices = [s for s in voices if s.row.split == "train"]
-    val_voices = [s for s in voices if s.row.split == "dev"]
-    log.info("train: %d video clips, %d voices; held out: %d and %d",
-             len(train_videos), len(train_voices), len(val_videos), len(val_voices))  # fmt: skip
-    check((train_videos, train_voices), (val_videos, val_voices), max(WINDOWS), config.data.shards)
+    # ------------------------------------------------------------------------------------- what learns, and how
+    torch.manual_seed(config.seed)
+    model = _begin(config, accelerator)
+    still = freeze(model, config.freeze, config.norms_only)
+    teacher = Teacher.load(config.teacher).to(accelerator.device) if config.teacher else None
+    objective: Any = Objective(model, teacher.width if teacher is not None else 0)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        objective = convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
+    optimiser: Any = torch.optim.AdamW(parameter_groups(objective, config.optim), lr=config.optim.rate)
+    rates = schedule(optimiser, config.optim, config.steps)
+    objective, optimiser = accelerator.prepare(objective, optimiser)
+    average = _average(model, config.optim.ema)
+    standing = Standing(accelerator.num_processes)
+    accelerator.register_for_checkpointing(rates, standing, *([average] if average is not None else []))
+    if config.compile:
+        model.lip_tower.stages.compile()
+        model.voice_tower.wav2vec2.encoder.compile()
+    _go_on(out, standing, accelerator)
+    towers = FrozenTowers(model, teacher)
 
-    model = AVFakeModel(config.model).to(config.device)
-    if config.start:
-        model.load_state_dict(load_checkpoint(config.start).model.state_dict())
-    else:
-        for sentence in start_from_public_weights(model, config.model):
-            log.info(sentence)
+    with ExitStack() as stack:
+        main = accelerator.is_main_process
+        told = stack.enter_context(Progress(Console(stderr=True, quiet=not main), config.steps, standing.step))
+        history = History(out / "history.jsonl", standing.step) if main else None
+        trackers = Trackers(out, config, standing.step) if main else None
+        if history is not None and trackers is not None:
+            stack.callback(history.close)
+            stack.callback(trackers.close)
+            if not standing.step:
+                examples = next(load(sources, loader_config(config)))
+                trackers.figure(standing.step, "windows", example_windows(examples))
+        batches = _batches(config, sources, towers, accelerator, told, standing.step * config.optim.accumulate)
+        held = _HeldOut(config, sources, towers, accelerator)
 
-    def save() -> None:
-        corpora = sorted({sample.row.corpus.split("/")[0] for sample in samples})
-        save_checkpoint(out, model, CheckpointConfig(config.model, PREPROCESSING, corpora=corpora))
+        # --------------------------------------------------------------------------------------------- the steps
+        while standing.step < config.steps and not _stopped(config, standing):
+            step, begun, waited, norm = standing.step, time.perf_counter(), 0.0, 0.0
+            values: dict[str, float] = defaultdict(float)
+            model.train()
+            for module in still:
+                module.eval()
+            for part in range(config.optim.accumulate):
+                waiting = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - waiting
+                seed = _seed(config.seed, step, part)
+                torch.manual_seed(_seed(seed, accelerator.process_index))  # dropout
+                with accelerator.accumulate(objective):
+                    with accelerator.autocast(), torch.no_grad():
+                        batch = towers(_cut(batch, config, seed).to(accelerator.device))
+                    losses = objective(batch, seed, step >= SETTLED * config.steps)
+                    total = _total(losses, config)
+                    accelerator.backward(total)
+                    if accelerator.sync_gradients:
+                        norm = float(accelerator.clip_grad_norm_(objective.parameters(), config.optim.clip))
+                    _require_finite(total + norm, losses, batch, step, accelerator)
+                    optimiser.step()
+                    optimiser.zero_grad()
+                for name, value in (*losses._asdict().items(), ("loss", total)):
+                    values[name] += value.item() / config.optim.accumulate
+            rates.step()
+            if average is not None:
+                average.update_parameters(model)
+            standing.step += 1
 
-    train_lips(model, config, train_videos, rng)
-    save()
-    tower = model.lip_tower.for_inference()
-    for sample in track(videos, description="embed"):
-        sample.frames = embed(tower, sample, VARIANTS if sample in train_videos else 0, rng)
-    best = train_heads(model, config, (train_videos, train_voices), (val_videos, val_voices), rng)
-    model.load_state_dict(best)
-    save()
+            shown = {name: value for name, value in values.items() if getattr(config.weights, name, 1.0)}
+            seconds = time.perf_counter() - begun
+            told.step(standing.step, shown, seconds, waited)
+            if history is not None and trackers is not None:
+                scalars = {**shown, "rate": float(rates.get_last_lr()[0]), "norm": norm}
+                history.add(standing.step, "train", **scalars, seconds=seconds, waited=waited)
+                trackers.scalars(standing.step, "train", scalars)
+
+            if standing.step % config.validation.every == 0 or standing.step == config.steps:
+                judged: Any = average.module if average is not None else model
+                trials = held.judge(judged.eval())
+                figures = trials.figures()
+                value = _value(figures, config)
+                best = value > standing.best
+                if best:
+                    standing.best, standing.best_step, standing.figures = value, standing.step, figures
+                    if main:
+                        _save_checkpoint(out, judged, config, corpora, trials)
+                told.validation(standing.step, figures, best)
+                if history is not None and trackers is not None:
+                    history.add(standing.step, "validation", **figures, best=best)
+                    trackers.scalars(standing.step, "validation", figures)
+                    trackers.figure(standing.step, "calibration", calibration_plot(trials.logits()))
+                    write_curves(out / "history.jsonl", out / "curves.png")
+            if standing.step % config.save_every == 0 or standing.step == config.steps:
+                _save_state(out, standing, accelerator)
+    accelerator.end_training()
+    log.info("best at step %d: %s", standing.best_step, _shown(standing.figures))
     return out
 
 
-def train_lips(model: AVFakeModel, config: TrainConfig, samples: Sequence[Embedded], rng: Rng) -> None:
-    """Stage 1. The early stages keep their ImageNet filters: cheaper, and they have nothing to learn here."""
-    tower = model.lip_tower
-    frozen = [tower.stem, *tower.stages[:2]]
-    for module in frozen:
-        module.requires_grad_(False)
-    device = device_of(model)
-    parameters = [p for p in [*tower.parameters(), *model.visual_logit.parameters()] if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.lips.rate, weight_decay=0.02)
-    sampler, weights = VideoSampler(samples), config.weights
-
-    def draw() -> tuple[Tensor, Tensor, Tensor]:
-        return snippets(sampler.draw(config.lips.batch, SNIPPET, rng), rng)
-
-    for step, drawn in enumerate(ahead(draw, config.lips.steps)):
-        lips, mouth, visual = (tensor.to(device) for tensor in drawn)
-        set_rate(optimiser, config.lips, step)
-        model.train()
-        for module in frozen:
-            module.eval()
-        frames = tower.embed(lips)
-        geometry = F.smooth_l1_loss(20 * tower.mouth(frames), 20 * mouth, beta=1.0)
-        artefact = known_bce(model.visual_logit(tower(frames).context).squeeze(-1), visual)
-        update(optimiser, weights.geometry * geometry + weights.visual * artefact, parameters, "lips")
-        if (step + 1) % REPORT_EVERY == 0:
-            log.info("lips %d: geometry %.4f visual %.3f", step + 1, geometry.item(), artefact.item())
-    for module in frozen:
-        module.requires_grad_(True)
+# ------------------------------------------------------------------------------------------------ model and state
 
 
-def snippets(samples: Sequence[Embedded], rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
-    """Augmented snippets: lips (B, 4, 3, 96, 96) in [0, 1], mouth (B, 4, 20, 2) with crop side 1, labels (B,)."""
-    lips, mouths, labels = [], [], []
-    for sample in samples:
-        clip = sample.clip
-        assert clip.lips is not None
-        assert clip.mouth is not None
-        start = int(rng.integers(clip.frames - SNIPPET + 1))
-        picture, mouth = augment_lips(clip.lips[start : start + SNIPPET], clip.mouth[start : start + SNIPPET], rng)
-        lips.append(torch.from_numpy(picture))
-        mouths.append(torch.from_numpy(mouth / picture.shape[1] - 0.5))
-        label = sample.row.labels.visual
-        labels.append(math.nan if label is None else float(label))
-    return as_input(torch.stack(lips)), torch.stack(mouths), torch.tensor(labels)
+def _begin(config: TrainConfig, accelerator: Accelerator) -> AVFakeModel:
+    model = AVFakeModel(config.model)
+    if config.start:
+        started = load_checkpoint(config.start)
+        try:
+            model.load_state_dict(started.model.state_dict())
+        except RuntimeError as error:
+            raise TrainingError(
+                f"start={config.start} is a model of another shape than this configuration's."
+            ) from error
+    else:
+        with accelerator.main_process_first():  # which may download them
+            for sentence in start_from_public_weights(model, config.model):
+                if accelerator.is_main_process:
+                    log.info(sentence)
+    return model
 
 
-def as_input(lips: Tensor) -> Tensor:
-    """uint8 (..., 96, 96, 3) -> float (..., 3, 96, 96) in [0, 1]."""
-    return lips.movedim(-1, -3).float() / 255
+def _average(model: AVFakeModel, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-@torch.no_grad()
-def embed(tower: LipTower, sample: Embedded, variants: int, rng: Rng) -> Tensor:
-    """Frame embeddings of a clip, plain and ``variants`` times augmented: half (1 + variants, T, width), on the CPU."""
-    clip, device = sample.clip, device_of(tower)
-    assert clip.lips is not None
-    assert clip.mouth is not None
-    pictures = [clip.lips, *(augment_lips(clip.lips, clip.mouth, rng)[0] for _ in range(variants))]
-    chunks = [torch.from_numpy(lips).to(device).split(EMBED_BATCH) for lips in pictures]
-    parts = [torch.cat([tower.embed(as_input(chunk)[None])[0] for chunk in lips]) for lips in chunks]
-    return torch.stack(parts).half().cpu()
+def _claim(out: Path, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Write down the configuration, or see that the run that is there has the same."""
+    file = out / "train.yaml"
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            with whole_file(str(file)) as stream:
+                stream.write(dump_config(config).encode())
+    accelerator.wait_for_everyone()
+    if other := differences(load_config(file), config):
+        raise TrainingError(
+            f"{out} holds a run with another configuration (of {', '.join(other)}): give this one another out, or "
+            f"delete {out} to begin anew."
+        )
 
 
-def train_heads(
-    model: AVFakeModel,
+def _states(out: Path) -> list[tuple[int, Path]]:
+    """Return the saved states, oldest first."""
+    found = [(int(path.name.removeprefix("step-")), path) for path in (out / "state").glob("step-*[0-9]")]
+    return sorted(found)
+
+
+def _go_on(out: Path, standing: Standing, accelerator: Accelerator) -> None:
+    """Load the last state, if there is one."""
+    if not (states := _states(out)):
+        return
+    step, folder = states[-1]
+    processes = standing.processes
+    try:
+        accelerator.load_state(str(folder))
+    except (OSError, RuntimeError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        raise TrainingError(
+            f"{folder} cannot be gone on from ({str(error).splitlines()[0]}): delete it, and the run goes on from an "
+            "earlier state or from the beginning."
+        ) from error
+    if standing.processes != processes:
+        log.warning(
+            "%s was trained by %d processes and goes on with %d, which see other batches",
+            out,
+            standing.processes,
+            processes,
+        )
+        standing.processes = processes
+    if accelerator.is_main_process:
+        log.info("%s goes on from step %d", out, step)
+
+
+def _save_state(out: Path, standing: Standing, accelerator: Accelerator) -> None:
+    """Save what is needed to go on; the folder appears whole, then older ones go."""
+    folder = out / "state" / f"step-{standing.step:07d}"
+    partial = folder.with_suffix(".partial")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        for _, older in _states(out)[:-1]:
+            shutil.rmtree(older)
+
+
+def _save_checkpoint(out: Path, model: AVFakeModel, config: TrainConfig, corpora: list[str], trials: Trials) -> None:
+    """Save a checkpoint, calibrated on what it was chosen by."""
+    fitted = {name: fit(labels, logits) for name, (labels, logits) in trials.logits().items() if len(set(labels)) == 2}
+    facts = CheckpointConfig(
+        config.model,
+        PREPROCESSING,
+        calibration={name: calibration for name, (calibration, _) in fitted.items()},
+        thresholds={name: threshold for name, (_, threshold) in fitted.items()},
+        corpora=corpora,
+        metrics={"validation AUC": {name: round(value, 4) for name, value in trials.figures().items()}},
+    )
+    save_checkpoint(out, model, facts)
+
+
+# -------------------------------------------------------------------------------------------------------- the data
+
+
+def _batches(
     config: TrainConfig,
-    train_set: tuple[Sequence[Embedded], Sequence[Embedded]],
-    val_set: tuple[Sequence[Embedded], Sequence[Embedded]],
-    rng: Rng,
-) -> dict[str, Tensor]:
-    """Stage 2; returns the weights that did best on the held-out people and sources."""
-    device = device_of(model)
-    model.lip_tower.requires_grad_(False)
-    for module in (model.lip_tower.look, model.lip_tower.sync, model.lip_tower.context):
-        module.requires_grad_(True)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.heads.rate, weight_decay=0.05)
-    videos, voices = VideoSampler(train_set[0]), VoiceSampler(train_set[1])
-    generator = torch.Generator().manual_seed(config.seed)
-    best, best_value = model.state_dict(), -math.inf
+    sources: list[Source],
+    towers: FrozenTowers,
+    accelerator: Accelerator,
+    told: Progress,
+    start: int,
+) -> Iterator[Batch]:
+    """Yield batches without end from number ``start`` on, from the loader or from the cache."""
+    data, loader = config.data, loader_config(config)
+    rank, world = accelerator.process_index, accelerator.num_processes
 
-    def draw() -> Batch:
-        frames = int(rng.choice(WINDOWS))
-        count = config.heads.batch
-        return window_batch(videos.draw(count, frames, rng), voices.draw(count, rng), frames, rng)
+    def drawn(start: int) -> Iterator[Batch]:
+        return load(sources, loader, workers=data.workers, rank=rank, world=world, start=start)
 
-    for step, batch in enumerate(ahead(draw, config.heads.steps)):
-        set_rate(optimiser, config.heads, step)
-        model.train()
-        parts = losses(model, batch.to(device), generator)
-        total = sum(getattr(config.weights, name) * value for name, value in parts._asdict().items())
-        update(optimiser, total, parameters, "heads")
-        if (step + 1) % REPORT_EVERY == 0:
-            log.info("heads %d: %s", step + 1, " ".join(f"{k} {v.item():.3f}" for k, v in parts._asdict().items()))
-        if (step + 1) % (5 * REPORT_EVERY) == 0 or step + 1 == config.heads.steps:
-            model.eval()
-            settle_offsets(model, train_set[0])
-            figures = validate(model, *val_set)
-            log.info("held out %d: %s", step + 1, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
-            if (value := sum(figures.values())) > best_value:
-                best_value, best = value, {k: v.clone() for k, v in model.state_dict().items()}
-    return best
+    if not data.cache.windows:
+        return drawn(start)
+    if not (towers.lips or towers.voice or towers.teacher):
+        raise TrainingError("data.cache.windows is above 0, but no tower is frozen: freeze one, or set it to 0.")
+    shards = [[list(shard) for shard in ShardFolder(source.folder).shards] for source in sources]
+    weights = [source.weight for source in sources]
+    facts = [PREPROCESSING, asdict(loader), shards, weights, data.workers, config.precision, towers.digest()]
+    key = sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    cache = WindowCache(Path(data.cache.folder) / f"{key}-{rank}-{world}", -(-data.cache.windows // world), data.batch)
+    with accelerator.autocast():
+        cache.fill(drawn, towers, accelerator.device, told.filling)
+    return cache.batches(config.seed, start)
 
 
-@torch.no_grad()
-def settle_offsets(model: AVFakeModel, samples: Sequence[Embedded]) -> None:
-    """Estimate each synchronised clip's own constant offset, so that its true shift is known from now on."""
-    device = device_of(model)
-    for sample in samples:
-        if sample.row.labels.sync == 0 and sample.clip.audio is not None:
-            assert sample.frames is not None
-            lips = model.lip_tower(sample.frames[:1].to(device).float())
-            voice = model.voice_tower(torch.from_numpy(sample.clip.audio)[None].to(device))
-            curve = model.sync_head.curve(model.sync_head.map(*model.sync_head.embed(lips.sync, voice.sync)))[0]
-            near = curve[MAX_SHIFT - 4 : MAX_SHIFT + 5]
-            sample.offset = int(near.argmax()) - 4
+def _cut(batch: Batch, config: TrainConfig, seed: int) -> Batch:
+    """Cut a batch to a random length, the same in every process."""
+    shortest, frames = config.data.shortest, config.data.frames
+    if not shortest:
+        return batch
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(shortest, frames + 1))
+    return batch.cut(int(rng.integers(frames - length + 1)), length)
 
 
-def ahead(draw: Callable[[], Drawn], count: int) -> Iterator[Drawn]:
-    """Yield ``count`` batches, each drawn in a thread while the one before is trained on; the order stays the same."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = deque(pool.submit(draw) for _ in range(min(4, count)))
-        for number in range(count):
-            batch = waiting.popleft().result()
-            if number + 4 < count:
-                waiting.append(pool.submit(draw))
-            yield batch
+class _HeldOut:
+    """What is held out, read again for every validation, or kept where the lip tower has been run already."""
+
+    def __init__(
+        self, config: TrainConfig, sources: list[Source], towers: FrozenTowers, accelerator: Accelerator
+    ) -> None:
+        self._config, self._sources, self._towers, self._accelerator = config, sources, towers, accelerator
+        self._kept: list[tuple[Batch, Any]] | None = None
+
+    def judge(self, model: AVFakeModel) -> Trials:
+        """Judge everything; each process its share."""
+        accelerator = self._accelerator
+        with accelerator.autocast(), torch.no_grad():
+            mine = judge(model, self._batches())
+        parts = gather_object([mine]) if accelerator.num_processes > 1 else [mine]
+        trials = Trials()
+        for part in parts:
+            trials.add(part)
+        return trials
+
+    def _batches(self) -> Iterator[tuple[Batch, Any]]:
+        device = self._accelerator.device
+        kept = self._kept or []
+        if self._kept is None:
+            for batch, rows in self._read():
+                embedded = self._towers.embedded(batch.to(device))
+                if self._towers.lips:
+                    kept.append((embedded.to(torch.device("cpu")), rows))
+                yield embedded, rows
+            self._kept = kept if self._towers.lips else None
+        else:
+            for batch, rows in kept:
+                yield batch.to(device), rows
+
+    def _read(self) -> Iterator[tuple[Batch, Any]]:
+        validation, accelerator = self._config.validation, self._accelerator
+        return heldout_windows(
+            self._sources,
+            validation.held_out,
+            validation.clips,
+            validation.frames,
+            VALIDATION_BATCH,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
 
 
-def set_rate(optimiser: torch.optim.Optimizer, stage: StageConfig, step: int) -> None:
-    """Warm up over 5 % of the steps, then follow a cosine to zero."""
-    warm = min(1.0, (step + 1) / max(1.0, 0.05 * stage.steps))
-    for group in optimiser.param_groups:
-        group["lr"] = stage.rate * warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+# ---------------------------------------------------------------------------------------------------------- a step
 
 
-def update(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor], stage: str) -> None:
-    """One step of gradient descent with the gradient norm clipped at 2; ``TrainingError`` if the loss is not finite."""
-    if not torch.isfinite(loss):
-        raise TrainingError(f"The loss of the stage {stage} is no longer finite: train with a lower {stage}.rate.")
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-    optimiser.step()
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _total(losses: Losses, config: TrainConfig) -> torch.Tensor:
+    parts = losses._asdict().items()
+    return torch.stack([getattr(config.weights, name) * value for name, value in parts]).sum()
+
+
+def _require_finite(total: torch.Tensor, losses: Losses, batch: Batch, step: int, accelerator: Accelerator) -> None:
+    """Raise ``TrainingError`` naming the batch; the loss is the same in every process, so all of them stop."""
+    if torch.isfinite(total):
+        return
+    ids = gather_object(list(batch.ids)) if accelerator.num_processes > 1 else batch.ids
+    bad = [name for name, value in losses._asdict().items() if not torch.isfinite(value)]
+    raise TrainingError(
+        f"The loss of step {step + 1} is not finite ({', '.join(bad) or 'its gradients'}): look at the clips of its "
+        f"batch ({', '.join(ids)}), or train with a lower optim.rate; what was saved before is untouched."
+    )
+
+
+def _stopped(config: TrainConfig, standing: Standing) -> bool:
+    """Whether so many validations have brought nothing better that training stops early."""
+    patience = config.validation.patience * config.validation.every
+    return 0 < patience <= standing.step - standing.best_step
+
+
+def _value(figures: dict[str, float], config: TrainConfig) -> float:
+    metric = config.validation.metric
+    if metric not in figures:
+        raise TrainingError(
+            f"validation.metric={metric} cannot be measured on what is held out, where only "
+            f"{', '.join(figures) or 'nothing'} can: choose another, or hold out more."
+        )
+    return figures[metric]
+
+
+def _shown(figures: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in figures.items())

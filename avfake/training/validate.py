@@ -1,70 +1,134 @@
-"""Figures on held-out people and sources, from embeddings: what training chooses by."""
+"""Figures on held-out people and clips: what training chooses by."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from avfake import SAMPLES_PER_FRAME
-from avfake.models.fusion import AVFakeModel
-from avfake.training.data import Embedded
+from avfake.evaluation.metrics import auc, mean_auc
+from avfake.manifest import Row
+from avfake.models.fusion import AVFakeModel, Scores
+from avfake.training.batch import Batch
+from avfake.training.objective import embed
 
 MIN_SYNC_FRAMES = 50  # below two seconds sync is a guess
 
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model lies, and its inputs must."""
-    return next(model.parameters()).device
+Trial = tuple[str, int, float]
+"""Corpus, label, logit."""
 
 
-def in_sync(videos: Sequence[Embedded]) -> list[Embedded]:
-    """Return the clips that are known to be in sync and long enough to hear it."""
-    return [
-        sample
-        for sample in videos
-        if sample.row.labels.sync == 0 and sample.clip.audio is not None and sample.clip.frames >= MIN_SYNC_FRAMES
-    ]
+@dataclass
+class Trials:
+    """What was said of each held-out clip, by aspect."""
+
+    visual: list[Trial] = field(default_factory=list)
+    audio: list[Trial] = field(default_factory=list)
+    sync: list[Trial] = field(default_factory=list)
+    fake: list[Trial] = field(default_factory=list)
+
+    def add(self, other: Trials) -> None:
+        """Take in what another process has judged."""
+        for name, trials in vars(other).items():
+            getattr(self, name).extend(trials)
+
+    def figures(self) -> dict[str, float]:
+        """AUC of each aspect that has both labels, and their ``mean``; higher is better.
+
+        ``sync``: own voice against another person's; ``audio``: mean over the corpora that have both labels, because a
+        pooled figure would measure how corpora differ.
+        """
+        figures = {name: auc(*_columns(getattr(self, name))) for name in ("visual", "sync", "fake")}
+        corpora = {trial[0] for trial in self.audio}
+        figures["audio"] = mean_auc([_columns([t for t in self.audio if t[0] == corpus]) for corpus in sorted(corpora)])
+        known = {name: value for name, value in figures.items() if not np.isnan(value)}
+        return {**known, "mean": float(np.mean(list(known.values())))} if known else {}
+
+    def logits(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Labels and logits of each aspect that was judged."""
+        return {name: _columns(trials) for name, trials in vars(self).items() if trials}
+
+
+def _columns(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
+    return [label for _, label, _ in trials], [logit for _, _, logit in trials]
 
 
 @torch.no_grad()
-def validate(model: AVFakeModel, videos: Sequence[Embedded], voices: Sequence[Embedded]) -> dict[str, float]:
-    """AUC of each aspect on whole clips, higher is better.
-
-    ``visual``: real against generated mouths; ``sync``: own voice against the next person's; ``audio``: mean over
-    the sources that have both labels.
-    """
-    visual: list[tuple[int | None, float]] = []
-    sync: list[tuple[int, float]] = []
-    genuine, device = in_sync(videos), device_of(model)
-    for sample in videos:
-        assert sample.frames is not None
-        lips = sample.frames[:1].to(device).float()
-        visual.append((sample.row.labels.visual, model.visual_logit(model.lip_tower(lips).context).mean().item()))
-        if sample in genuine:
-            following = [s for s in genuine[genuine.index(sample) :] + genuine if s.row.identity != sample.row.identity]
-            sync.append((0, _sync(model, lips, sample)))
-            sync.append((1, _sync(model, lips, following[0])))
-    scores: dict[str, list[tuple[int | None, float]]] = defaultdict(list)
-    for sample in voices:
-        audio = torch.from_numpy(sample.clip.audio)[None].to(device)
-        logit = model.audio_logit(model.voice_tower(audio).context).mean().item()
-        scores[sample.row.corpus].append((sample.row.labels.audio, logit))
-    per_source = [_auc(pairs) for pairs in scores.values() if len({label for label, _ in pairs}) == 2]
-    return {"visual": _auc(visual), "sync": _auc(sync), "audio": float(np.mean(per_source))}
-
-
-def _sync(model: AVFakeModel, frames: Tensor, voice: Embedded) -> float:
-    assert voice.clip.audio is not None
-    audio = np.resize(voice.clip.audio, frames.shape[1] * SAMPLES_PER_FRAME)
-    present = torch.ones(1, dtype=torch.bool, device=frames.device)
-    return model.score(frames, torch.from_numpy(audio)[None].to(frames.device), present, present).sync.item()
+def judge(model: AVFakeModel, batches: Iterable[tuple[Batch, Sequence[Row]]]) -> Trials:
+    """Judge held-out windows. ``model`` is in evaluation mode and lies where the batches do."""
+    trials = Trials()
+    voices: dict[int, list[_Synced]] = defaultdict(list)
+    for batch, rows in batches:
+        scores, lips, voice = _scores(model, batch)
+        for n, row in enumerate(rows):
+            label = batch.labels[n].tolist()
+            if batch.has_lips[n] and label[0] == label[0]:
+                trials.visual.append((row.corpus, int(label[0]), scores.visual[n].item()))
+            if batch.has_audio[n] and label[1] == label[1]:
+                trials.audio.append((row.corpus, int(label[1]), scores.audio[n].item()))
+            fake = _any_fake(label, bool(batch.has_lips[n]), bool(batch.has_audio[n]))
+            if fake is not None:
+                trials.fake.append((row.corpus, fake, scores.fake[n].item()))
+            both = batch.has_lips[n] and batch.has_audio[n]
+            if both and label[2] == 0 and batch.length >= MIN_SYNC_FRAMES:
+                voices[batch.length].append(_Synced(row, lips[n], voice[n]))
+            elif both and label[2] == 1:
+                trials.sync.append((row.corpus, 1, scores.sync[n].item()))
+    for synced in voices.values():
+        for n, one in enumerate(synced):
+            others = [other for other in synced[n:] + synced[:n] if other.person != one.person]
+            if others:
+                logits = model.sync_head(model.sync_head.map(*_stack((one, one), (one, others[0]))))
+                trials.sync += [(one.row.corpus, label, logit) for label, logit in enumerate(logits.tolist())]
+    return trials
 
 
-def _auc(pairs: Sequence[tuple[int | None, float]]) -> float:
-    labels, scores = zip(*[pair for pair in pairs if pair[0] is not None], strict=True)
-    return float(roc_auc_score(labels, scores))
+@dataclass(frozen=True)
+class _Synced:
+    """Gated embeddings (T, E) of lips and voice that belong together."""
+
+    row: Row
+    lips: Tensor
+    voice: Tensor
+
+    @property
+    def person(self) -> tuple[str, str]:
+        return self.row.corpus, self.row.identity or self.row.id
+
+
+def _stack(lips: Sequence[_Synced], voices: Sequence[_Synced]) -> tuple[Tensor, Tensor]:
+    return torch.stack([one.lips for one in lips]), torch.stack([one.voice for one in voices])
+
+
+def _any_fake(labels: Sequence[float], has_lips: bool, has_audio: bool) -> int | None:
+    """Fake if any aspect of the streams there are is; genuine if all are known to be."""
+    present = [
+        label for label, there in zip(labels, (has_lips, has_audio, has_lips and has_audio), strict=True) if there
+    ]
+    if 1 in present:
+        return 1
+    return None if any(np.isnan(present)) else 0
+
+
+def _scores(model: AVFakeModel, batch: Batch) -> tuple[Scores, Tensor, Tensor]:
+    """Scores of a batch whose towers may have been run already, and gated sync embeddings of lips and voice."""
+    rows, length = batch.face_ok.shape
+    if batch.frames is not None:
+        frames = batch.frames
+    elif batch.lips is not None:
+        frames = embed(model.lip_tower, batch.lips)
+    else:
+        frames = batch.labels.new_zeros((rows, length, model.lip_tower.geometry.in_features))
+    voice = batch.voice
+    if voice is None:
+        audio = batch.audio if batch.audio is not None else batch.labels.new_zeros((rows, length * SAMPLES_PER_FRAME))
+        voice = model.voice_tower.embed(audio)
+    lip_features, voice_features = model.lip_tower(frames), model.voice_tower(voice)
+    scores = model.judge(lip_features, voice_features, batch.has_lips, batch.has_audio)
+    head = model.sync_head
+    return scores, head.gated_lips(lip_features.sync).float(), head.gated_voice(voice_features.sync).float()

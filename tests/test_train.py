@@ -1,0 +1,468 @@
+"""Training learns, goes on after a kill as if nothing had happened, and tells what is wrong in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from avfake.config import (
+    CacheConfig,
+    DataConfig,
+    LossWeights,
+    OptimConfig,
+    SourceConfig,
+    TrainConfig,
+    ValidationConfig,
+    dump_config,
+)
+from avfake.models import AVFakeModel, load_checkpoint, save_checkpoint
+from avfake.models.pretrained import CheckpointConfig
+from avfake.training import TrainingError, loop
+from avfake.training.cache import FrozenTowers, WindowCache
+from avfake.training.check import check
+from avfake.training.loader import Source
+from avfake.training.loop import train
+from avfake.training.optim import freeze, parameter_groups, schedule
+from avfake.training.validate import Trials, judge
+from tests.tiny import TINY, batch, eight, row, shards, still, talking
+
+FROZEN = ["lip_tower.stem", "lip_tower.stages", "lip_tower.place", "lip_tower.project"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Eight clips to train on and the same ones, as other people, to choose by."""
+    held = [(replace(one, id=f"d{one.id}", identity=f"d{one.id}"), clip) for one, clip in eight()]
+    return shards(str(tmp_path_factory.mktemp("corpus")), {"train": eight(), "dev": held})
+
+
+def config(corpus: str, out: Path, **changes: Any) -> TrainConfig:
+    data = DataConfig(
+        {"main": SourceConfig(corpus)}, frames=24, batch=8, forged=0, paired=0, jitter=0, augmented=False, workers=0
+    )
+    given = TrainConfig(
+        model=still(),
+        data=replace(data, **changes.pop("data", {})),
+        validation=ValidationConfig(held_out=0, every=5, frames=50),
+        optim=OptimConfig(rate=3e-3, warm_up=0.1),
+        steps=10,
+        device="cpu",
+        save_every=5,
+        out=str(out),
+    )
+    return replace(given, **changes)
+
+
+@pytest.fixture(autouse=True)
+def no_public_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from random weights: nothing is fetched."""
+    monkeypatch.setattr(loop, "start_from_public_weights", lambda model, config: [])
+
+
+def history(out: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "waited")} for line in lines]
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+
+def test_eight_clips_are_learnt_by_heart(corpus: str, tmp_path: Path) -> None:
+    out = train(
+        config(
+            corpus,
+            tmp_path / "run",
+            steps=48,
+            weights=LossWeights(geometry=1.0),
+            validation=ValidationConfig(held_out=0, every=48, frames=50),
+        )
+    )
+    lines = history(out)
+    first, last = lines[0], [line for line in lines if line["kind"] == "train"][-1]
+    for task in ("visual", "audio", "sync", "geometry", "loss"):
+        assert last[task] < 0.4 * first[task], task
+    figures = lines[-1]
+    assert figures["kind"] == "validation"
+    assert figures["visual"] == figures["audio"] == 1
+    assert figures["sync"] > 0.9
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.config.corpora == ["toy"]
+    assert checkpoint.config.metrics["validation AUC"]["visual"] == 1
+    assert checkpoint.config.calibration["visual"].scale > 0
+    assert checkpoint.config.thresholds["visual"].false_positive_rate == 0.05
+    assert {path.name for path in out.iterdir()} >= {"train.yaml", "history.jsonl", "curves.png", "log", "state"}
+
+
+def test_a_finished_run_is_left_as_it_is(corpus: str, tmp_path: Path) -> None:
+    given = config(corpus, tmp_path / "run", steps=2)
+    out = train(given)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}, history(out)
+    train(given)
+    assert ({path: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}, history(out)) == before
+
+
+def test_training_stops_early_where_nothing_gets_better(corpus: str, tmp_path: Path) -> None:
+    given = config(
+        corpus,
+        tmp_path / "run",
+        steps=40,
+        optim=OptimConfig(rate=1e-12),
+        validation=ValidationConfig(held_out=0, every=2, frames=50, patience=2),
+    )
+    lines = history(train(given))
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert [line["best"] for line in validations[:1]] == [True]
+    assert len(validations) < 10
+
+
+def test_the_moving_average_is_what_is_kept(corpus: str, tmp_path: Path) -> None:
+    given = config(corpus, tmp_path / "run", steps=4, optim=OptimConfig(rate=3e-3, ema=0.9))
+    out = train(given)
+    kept = load_file(out / "model.safetensors")
+    last = load_file(next((out / "state").glob("*/model.safetensors")))
+    name = "visual_logit.weight"
+    assert not torch.equal(kept[name], last[f"model.{name}"])
+
+
+def test_accumulated_gradients_make_one_step(corpus: str, tmp_path: Path) -> None:
+    lines = history(train(config(corpus, tmp_path / "run", steps=2, optim=OptimConfig(accumulate=3))))
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2]
+
+
+def test_bf16_and_norms_only(corpus: str, tmp_path: Path) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+    given = config(corpus, tmp_path / "run", steps=2, precision="bf16", norms_only=["voice_tower.wav2vec2"])
+    lines = history(train(given))
+    AcceleratorState._reset_state(True)
+    assert all(line["loss"] < 20 for line in lines if line["kind"] == "train")
+
+
+# ------------------------------------------------------------------------------------------------------- going on
+
+SCRIPT = """
+import logging, sys
+from pathlib import Path
+from avfake.config import load_config
+from avfake.training import loop
+loop.start_from_public_weights = lambda model, config: []
+logging.basicConfig(level=logging.ERROR)
+if __name__ == "__main__":
+    loop.train(load_config(Path(sys.argv[1])))
+"""
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(corpus: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def begin(out: Path) -> subprocess.Popen[bytes]:
+        given = config(
+            corpus,
+            out,
+            steps=14,
+            save_every=4,
+            model=TINY,  # with dropout
+            optim=OptimConfig(rate=3e-3, ema=0.9),
+            data={
+                "batch": 4,
+                "augmented": True,
+                "forged": 0.5,
+                "paired": 0.5,
+                "jitter": 5,
+                "shortest": 20,
+                "workers": 1,
+            },
+        )
+        file = tmp_path / f"{out.name}.yaml"
+        file.write_text(dump_config(given))
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.Popen([sys.executable, str(script), str(file)], env=environment, start_new_session=True)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    one, other = begin(whole), begin(killed)
+    reached = killed / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (reached.exists() and reached.read_text().count("train") >= 6) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(other.pid, signal.SIGKILL)
+    other.wait()
+    assert 6 <= len([line for line in history(killed) if line["kind"] == "train"]) < 14
+    assert one.wait() == 0
+    assert begin(killed).wait() == 0
+    assert history(killed) == history(whole)
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [path.name for path in (killed / "state").iterdir()] == ["step-0000014"]
+
+
+def test_another_configuration_does_not_go_on_with_a_run(corpus: str, tmp_path: Path) -> None:
+    given = config(corpus, tmp_path / "run", steps=1)
+    train(given)
+    with pytest.raises(TrainingError, match=r"another configuration \(of optim.rate\)"):
+        train(replace(given, optim=replace(given.optim, rate=1e-4)))
+
+
+def test_a_damaged_state_is_told(corpus: str, tmp_path: Path) -> None:
+    given = config(corpus, tmp_path / "run", steps=2)
+    train(given)
+    for file in (tmp_path / "run" / "state").glob("*/model.safetensors"):
+        file.write_bytes(b"rotten")
+    with pytest.raises(TrainingError, match="cannot be gone on from"):
+        train(given)
+
+
+# ------------------------------------------------------------------------------------------------------ the cache
+
+
+@pytest.mark.parametrize("voice", [False, True])
+def test_cached_windows_are_the_windows_of_the_loader(tmp_path: Path, voice: bool) -> None:
+    model = AVFakeModel(TINY)
+    freeze(model, FROZEN + ["voice_tower.wav2vec2"] * voice, [])
+    model.eval()
+    towers = FrozenTowers(model, None)
+    assert (towers.lips, towers.voice) == (True, voice)
+    whole = batch(eight(30), 30)
+    silent = replace(whole, has_audio=torch.zeros(8, dtype=torch.bool))
+    cache = WindowCache(tmp_path, 128, 8)
+    asked: list[int] = []
+
+    def batches(start: int) -> Any:
+        asked.append(start)
+        while True:
+            yield whole
+            yield silent
+
+    cache.fill(batches, towers, torch.device("cpu"), lambda done, total: None)
+    cache.fill(batches, towers, torch.device("cpu"), lambda done, total: None)
+    assert asked == [0]  # the second time everything is there
+    drawn = cache.batches(0, 0)
+    seen = [next(drawn) for _ in range(32)]
+    assert sum(len(one.ids) for one in seen[:16]) == 128
+    for one in seen:
+        assert one.ids[0::2] and all(int(b[1:]) == int(a[1:]) + 1 for a, b in zip(one.ids[::2], one.ids[1::2]))
+        assert one.lips is None
+        assert one.frames is not None
+        for n, name in enumerate(one.ids):
+            k = whole.ids.index(name)
+            assert whole.lips is not None
+            expected = model.lip_tower.embed(whole.lips[k : k + 1].movedim(-1, -3).float() / 255)[0]
+            assert torch.allclose(one.frames[n], expected, atol=0.02)
+            assert torch.equal(one.labels[n], whole.labels[k])
+            if one.has_audio[n] and not voice:
+                assert one.audio is not None
+                assert whole.audio is not None
+                assert (one.audio[n] - whole.audio[k]).abs().max() < 1e-4
+            if one.has_audio[n] and voice:
+                assert one.voice is not None
+                assert whole.audio is not None
+                heard = model.voice_tower.embed(whole.audio[k : k + 1])
+                assert torch.allclose(one.voice.layers[n], heard.layers[0], atol=0.02)
+    # From any batch on, and each round holds every window once.
+    again = cache.batches(0, 5)
+    assert next(again).ids == seen[5].ids
+    assert sorted(name for one in seen[:16] for name in one.ids) == sorted(
+        name for one in seen[16:] for name in one.ids
+    )
+    assert [one.ids for one in seen[:16]] != [one.ids for one in seen[16:]]
+
+
+def test_a_fill_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    model = AVFakeModel(TINY).eval()
+    freeze(model, FROZEN, [])
+    towers, cache = FrozenTowers(model, None), WindowCache(tmp_path, 3 * 8 * 2, 2)
+    small = batch(eight(30)[:2], 20)
+
+    def broken(start: int) -> Any:
+        for _ in range(11):
+            yield small
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.fill(broken, towers, torch.device("cpu"), lambda done, total: None)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["000000.safetensors"]
+    asked: list[int] = []
+
+    def batches(start: int) -> Any:
+        asked.append(start)
+        while True:
+            yield small
+
+    cache.fill(batches, towers, torch.device("cpu"), lambda done, total: None)
+    assert asked == [8]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_heads_train_from_the_cache(corpus: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "start", AVFakeModel(TINY), CheckpointConfig(TINY, 1))
+    given = config(
+        corpus,
+        tmp_path / "run",
+        model=TINY,
+        start=str(tmp_path / "start"),
+        freeze=[*FROZEN, "voice_tower.wav2vec2"],
+        data={"cache": CacheConfig(64, str(tmp_path / "cache"))},
+        steps=4,
+    )
+    out = train(given)
+    (folder,) = (tmp_path / "cache").iterdir()
+    made = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    begun, learnt = load_file(tmp_path / "start" / "model.safetensors"), load_file(out / "model.safetensors")
+    still_there = {name for name in begun if torch.equal(begun[name], learnt[name])}
+    assert {name for name in begun if name.startswith(tuple(given.freeze))} <= still_there
+    assert "visual_logit.weight" not in still_there
+    # Another run with other heads finds the same features.
+    train(replace(given, out=str(tmp_path / "other"), optim=OptimConfig(rate=1e-4)))
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == made
+
+
+def test_a_cache_without_a_frozen_tower_is_refused(corpus: str, tmp_path: Path) -> None:
+    given = config(corpus, tmp_path / "run", data={"cache": CacheConfig(8, str(tmp_path / "cache"))})
+    with pytest.raises(TrainingError, match="no tower is frozen"):
+        train(given)
+
+
+# ------------------------------------------------------------------------------------------- what learns, how fast
+
+
+def test_what_is_frozen_does_not_learn() -> None:
+    model = AVFakeModel(TINY)
+    parts = freeze(model, ["lip_tower.stem", "voice_tower.layer_weights"], ["voice_tower.wav2vec2"])
+    assert parts == [model.lip_tower.stem]
+    learning = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert not any(name.startswith("lip_tower.stem.") for name in learning)
+    assert "voice_tower.layer_weights" not in learning
+    assert "voice_tower.wav2vec2.encoder.layers.0.layer_norm.weight" in learning
+    assert "voice_tower.wav2vec2.encoder.layers.0.attention.q_proj.weight" not in learning
+    assert "visual_logit.weight" in learning
+
+
+@pytest.mark.parametrize(("name", "hint"), [("lip_tower.stages.O", "lip_tower.stages.0"), ("zzz", "fusion")])
+def test_an_unknown_part_is_told(name: str, hint: str) -> None:
+    with pytest.raises(TrainingError, match=hint):
+        freeze(AVFakeModel(TINY), [name], [])
+
+
+def test_backbones_learn_slower_from_top_to_bottom() -> None:
+    model = AVFakeModel(replace(TINY, visual=replace(TINY.visual, stages=2)))
+    groups = parameter_groups(model, OptimConfig(rate=1.0, layer_decay=0.5, weight_decay=0.1))
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    rates = {name: found[id(value)]["lr"] for name, value in model.named_parameters()}
+    assert rates["visual_logit.weight"] == rates["lip_tower.project.0.weight"] == 1
+    assert rates["lip_tower.stages.1.0.conv_pw.weight"] == 0.5
+    assert rates["lip_tower.stages.0.0.conv_pw.weight"] == 0.25
+    assert rates["lip_tower.stem.0.weight"] == 0.125
+    assert rates["voice_tower.wav2vec2.encoder.layers.0.attention.q_proj.weight"] == 0.5
+    assert rates["voice_tower.wav2vec2.feature_extractor.out.weight"] == 0.25
+    decays = {name: found[id(value)]["weight_decay"] for name, value in model.named_parameters()}
+    assert decays["visual_logit.weight"] == 0.1
+    assert decays["visual_logit.bias"] == 0
+    with pytest.raises(TrainingError, match="nothing to learn"):
+        parameter_groups(model.requires_grad_(False), OptimConfig())
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    rates = schedule(optimiser, OptimConfig(warm_up=0.1), 100)
+    seen = []
+    for _ in range(100):
+        seen.append(rates.get_last_lr()[0])
+        optimiser.step()
+        rates.step()
+    assert seen[0] == 0
+    assert max(seen) == seen[10] == 2
+    assert seen[99] < 0.01
+    assert seen[55] == pytest.approx(1, abs=0.02)
+
+
+# --------------------------------------------------------------------------------------------------- what is wrong
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(corpus, tmp_path / "run", optim=OptimConfig(rate=3e-3))
+    real = loop.load
+
+    def poisoned(*arguments: Any, **options: Any) -> Any:
+        for number, one in enumerate(real(*arguments, **options)):
+            yield replace(one, audio=one.audio * torch.nan) if number == 3 else one
+
+    monkeypatch.setattr(loop, "load", poisoned)
+    with pytest.raises(TrainingError, match=r"step 4 is not finite \(.*audio.*batch \(.*c\d"):
+        train(given)
+    assert [line["step"] for line in history(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ([("a", 0, 0), ("b", 0, 1)], "fake faces of 24 frames or more"),
+        ([("a", 0, 0), ("b", 1, 0)], "fake voices"),
+        ([("a", 1, 0), ("b", 1, 1)], "genuine faces"),
+        ([("a", 0, 1), ("b", 1, 1)], "genuine voices"),
+    ],
+)
+def test_what_a_corpus_lacks_is_told_in_one_sentence(
+    tmp_path: Path, left: list[tuple[str, int, int]], told: str
+) -> None:
+    clips = [(row(n, visual=v, audio=a), talking(ord(n), 45, visual=v, audio=a)) for n, v, a in left]
+    folder = shards(str(tmp_path / "shards"), {"train": clips, "dev": eight(45)})
+    with pytest.raises(TrainingError, match=f"the split train lacks .*{told}") as raised:
+        check(config(folder, tmp_path / "run"), [Source(folder)])
+    assert "\n" not in str(raised.value)
+    if "fake" in told:  # forging can make them
+        check(config(folder, tmp_path / "run", data={"forged": 0.5}), [Source(folder)])
+
+
+def test_there_must_be_something_to_choose_by(tmp_path: Path) -> None:
+    genuine = [(row("d", split="dev"), talking(50, 60))]
+    folder = shards(str(tmp_path / "shards"), {"train": eight(), "dev": genuine})
+    with pytest.raises(TrainingError, match="nothing to choose the best weights by"):
+        check(config(folder, tmp_path / "run"), [Source(folder)])
+
+
+def test_a_start_of_another_shape_is_told(corpus: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="start=mini is a model of another shape"):
+        train(config(corpus, tmp_path / "run", start="mini"))
+
+
+# ----------------------------------------------------------------------------------------------------- validation
+
+
+def test_figures_are_those_of_labels_that_are_known() -> None:
+    trials = Trials(
+        visual=[("a", 0, 0.1), ("a", 1, 0.2), ("a", 1, 0.05), ("a", 0, 0.0)],
+        audio=[("a", 0, 0.1), ("a", 1, 0.2), ("b", 0, 5.0), ("b", 1, 4.0), ("c", 1, 0.0)],
+    )
+    assert trials.figures() == {"visual": 0.75, "audio": 0.5, "mean": 0.625}
+    assert Trials().figures() == {}
+
+
+def test_held_out_voices_are_swapped_between_people() -> None:
+    model = AVFakeModel(TINY).eval()
+    clips = [*eight(60)[:3], (row("voice", visual=None, audio=1), talking(10, 60, lips=False))]
+    whole = batch(clips, 60)
+    trials = judge(model, [(whole, [one for one, _ in clips])])
+    assert [label for _, label, _ in trials.sync] == [0, 1] * 3
+    assert [label for _, label, _ in trials.visual] == [0, 1, 0]
+    assert [label for _, label, _ in trials.audio] == [0, 0, 1, 1]
+    assert [label for _, label, _ in trials.fake] == [0, 1, 1, 1]
+    assert whole.lips is not None
+    assert whole.audio is not None
+    with torch.no_grad():
+        scores = model(whole.lips.movedim(-1, -3).float() / 255, whole.audio, whole.has_lips, whole.has_audio)
+    assert [logit for _, _, logit in trials.visual] == pytest.approx(scores.visual[:3].tolist(), abs=1e-4)
+    assert [logit for _, _, logit in trials.sync[::2]] == pytest.approx(scores.sync[:3].tolist(), abs=1e-4)
