@@ -29,7 +29,6 @@ from avfake.models import (
     Threshold,
     load_checkpoint,
 )
-from avfake.models.visual import EMBED_BATCH
 from avfake.storage import sha256
 
 SCHEMA = "avfake-detection-1"
@@ -302,9 +301,7 @@ class Detector:
         """Frame embeddings (T, width), each frame once although windows overlap."""
         if clip.lips is None:
             return torch.zeros(clip.frames, self.config.model.visual.width, device=self.device)
-        parts = torch.from_numpy(clip.lips).split(EMBED_BATCH)
-        pictures = (part.to(self.device).permute(0, 3, 1, 2).float() / 255 for part in parts)
-        return torch.cat([self._lip_tower.embed(picture[None])[0] for picture in pictures])
+        return self._lip_tower.embed_pictures(torch.from_numpy(clip.lips).to(self.device))
 
     def speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which frames hold speech (T,), by silero-vad; pauses of up to 0.25 s inside speech count as speech."""

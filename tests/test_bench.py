@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     except FaceError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("model")
-    config = load_config(Path(__file__).parents[1] / "configs" / "mini.yaml").model
+    config = load_config(Path(__file__).parents[1] / "configs" / "mini.yaml", ["data.sources.main.shards=x"]).model
     save_checkpoint(folder, AVFakeModel(config), CheckpointConfig(config, preprocessing=PREPROCESSING))
     return str(folder)
 

@@ -203,19 +203,17 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "overrides"),
-    [(None, ()), ("model: [", ()), ("a: b: c", ()), ("- 1", ()), ("\udcff", ()), ("", ["lips.steps=["])],
+    "content",
+    [None, "model: [", "a: b: c", "- 1", "\udcff"],
 )
-def test_a_configuration_that_cannot_be_read_gives_one_sentence(
-    tmp_path: Path, content: str | None, overrides: tuple[str, ...]
-) -> None:
+def test_a_configuration_that_cannot_be_read_gives_one_sentence(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "mini.yaml"
     if content is None:
         path.mkdir()
     else:
         path.write_text(content, errors="surrogateescape")
     with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
+        load_config(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

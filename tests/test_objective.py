@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import batch, eight, row, still, talking
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,7 +21,6 @@ from avfake.models.audio import VoiceEmbedding
 from avfake.models.fusion import SyncHead
 from avfake.training.batch import Batch
 from avfake.training.objective import Losses, Objective, Seen, aspect_bce, known_bce, pair_curves, sync_contrast
-from tests.tiny import batch, eight, row, still, talking
 
 
 def model() -> AVFakeModel:

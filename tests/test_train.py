@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import TINY, batch, eight, row, shards, still, talking
 
 from avfake.config import (
     CacheConfig,
@@ -35,7 +36,6 @@ from avfake.training.loader import Source
 from avfake.training.loop import train
 from avfake.training.optim import freeze, parameter_groups, schedule
 from avfake.training.validate import Trials, judge
-from tests.tiny import TINY, batch, eight, row, shards, still, talking
 
 FROZEN = ["lip_tower.stem", "lip_tower.stages", "lip_tower.place", "lip_tower.project"]
 

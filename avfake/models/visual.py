@@ -26,6 +26,8 @@ MOTION_SCALE = 30.0
 EMBED_BATCH = 16
 """Frames to embed at once on a CPU: maps stay below the 32 MB from which glibc returns every block to the kernel."""
 
+EMBED_BATCH_GPU = 512
+
 
 @dataclass(frozen=True)
 class VisualConfig:
@@ -112,6 +114,12 @@ class LipTower(nn.Module):
         maps = self._maps(lips.flatten(0, 1))
         features = torch.cat([maps.mean(dim=(2, 3)), self.place(maps).flatten(1)], dim=1)
         return self.project(features).unflatten(0, lips.shape[:2])
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """Embed uint8 crops (N, 96, 96, 3), a few at a time -> (N, width)."""
+        few = EMBED_BATCH if pictures.device.type == "cpu" else EMBED_BATCH_GPU
+        parts = [self.embed(part.movedim(-1, -3)[None].float() / 255)[0] for part in pictures.split(few)]
+        return torch.cat(parts)
 
     def mouth(self, frames: Tensor) -> Tensor:
         """Mouth points read from frame embeddings: (B, T, width) -> (B, T, 20, 2), crop side = 1, centre = 0."""

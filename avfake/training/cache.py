@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from avfake.models.audio import VoiceEmbedding
 from avfake.models.fusion import AVFakeModel
-from avfake.models.visual import EMBED_BATCH
+from avfake.models.visual import LipTower
 from avfake.training.batch import Batch
 from avfake.training.teacher import Teacher
 
@@ -43,7 +43,7 @@ class FrozenTowers:
         self.voice = _frozen(model.voice_tower.wav2vec2)
 
     @cached_property
-    def _lip_tower(self) -> Any:
+    def _lip_tower(self) -> LipTower:
         return self.model.lip_tower.for_inference()
 
     @torch.no_grad()
@@ -67,9 +67,8 @@ class FrozenTowers:
     def _embedded(self, lips: Tensor, has_lips: Tensor) -> Tensor | None:
         if not has_lips.any():
             return None
-        pictures = lips[has_lips].flatten(0, 1).split(EMBED_BATCH)
-        parts = [self._lip_tower.embed(part.movedim(-1, -3)[None].float() / 255)[0] for part in pictures]
-        return _spread(torch.cat(parts).unflatten(0, (-1, lips.shape[1])), has_lips)
+        frames = self._lip_tower.embed_pictures(lips[has_lips].flatten(0, 1))
+        return _spread(frames.unflatten(0, (-1, lips.shape[1])), has_lips)
 
     def _taught(self, teacher: Teacher, batch: Batch) -> Tensor | None:
         assert batch.audio is not None

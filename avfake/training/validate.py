@@ -14,8 +14,8 @@ from avfake import SAMPLES_PER_FRAME
 from avfake.evaluation.metrics import auc, mean_auc
 from avfake.manifest import Row
 from avfake.models.fusion import AVFakeModel, Scores
+from avfake.models.visual import LipTower
 from avfake.training.batch import Batch
-from avfake.training.objective import embed
 
 MIN_SYNC_FRAMES = 50  # below two seconds sync is a guess
 
@@ -61,10 +61,10 @@ def _columns(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
 @torch.no_grad()
 def judge(model: AVFakeModel, batches: Iterable[tuple[Batch, Sequence[Row]]]) -> Trials:
     """Judge held-out windows. ``model`` is in evaluation mode and lies where the batches do."""
-    trials = Trials()
+    trials, tower = Trials(), model.lip_tower.for_inference()
     voices: dict[int, list[_Synced]] = defaultdict(list)
     for batch, rows in batches:
-        scores, lips, voice = _scores(model, batch)
+        scores, lips, voice = _scores(model, tower, batch)
         for n, row in enumerate(rows):
             label = batch.labels[n].tolist()
             if batch.has_lips[n] and label[0] == label[0]:
@@ -115,16 +115,18 @@ def _any_fake(labels: Sequence[float], has_lips: bool, has_audio: bool) -> int |
     return None if any(np.isnan(present)) else 0
 
 
-def _scores(model: AVFakeModel, batch: Batch) -> tuple[Scores, Tensor, Tensor]:
-    """Scores of a batch whose towers may have been run already, and gated sync embeddings of lips and voice."""
+def _scores(model: AVFakeModel, tower: LipTower, batch: Batch) -> tuple[Scores, Tensor, Tensor]:
+    """Scores of a batch whose towers may have been run already, and gated sync embeddings of lips and voice.
+
+    ``tower`` is the lip tower made fast.
+    """
     rows, length = batch.face_ok.shape
-    if batch.frames is not None:
-        frames = batch.frames
-    elif batch.lips is not None:
-        frames = embed(model.lip_tower, batch.lips)
-    else:
+    frames, voice = batch.frames, batch.voice
+    if frames is None:
         frames = batch.labels.new_zeros((rows, length, model.lip_tower.geometry.in_features))
-    voice = batch.voice
+        if batch.lips is not None and batch.has_lips.any():
+            pictures = batch.lips[batch.has_lips].flatten(0, 1)
+            frames[batch.has_lips] = tower.embed_pictures(pictures).unflatten(0, (-1, length)).float()
     if voice is None:
         audio = batch.audio if batch.audio is not None else batch.labels.new_zeros((rows, length * SAMPLES_PER_FRAME))
         voice = model.voice_tower.embed(audio)
