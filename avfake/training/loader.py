@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from threading import Lock
+from multiprocessing import parent_process
+from threading import Lock, Thread
 from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
@@ -136,6 +137,15 @@ def load(
 def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the process that wanted the batches has ended, however: torch looks at the fork server instead."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Stream(IterableDataset[Batch | AvfakeError]):
