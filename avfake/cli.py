@@ -284,7 +284,11 @@ def train(
             if error.name != "accelerate":
                 raise
             raise AvfakeError('training needs accelerate; get it with pip install "avfake[train]"') from error
-        folder = run(settings)
+        try:
+            folder = run(settings)
+        except KeyboardInterrupt:
+            _tell(f"stopped; the same command goes on where {settings.out} was last saved")
+            raise typer.Exit(130) from None
     if first:
         typer.echo(f"The checkpoint is in {folder}. Judge a clip with it:")
         typer.echo(f"  avfake detect --model {shlex.quote(str(folder))} clip.mp4")

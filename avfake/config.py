@@ -397,6 +397,8 @@ def _fault(config: TrainConfig) -> str | None:
             return f"{key} is {_shown(value)}, but must be {limit.words}"
     if data.shortest > data.frames:
         return f"data.shortest is {data.shortest}, but must be at most data.frames, {data.frames}"
+    if data.cache.windows and data.batch % 2:
+        return f"data.batch is {data.batch}, but must be even where data.cache.windows is above 0: couples are kept"
     if config.model.dim % config.model.heads:
         return f"model.heads is {config.model.heads}, but must divide model.dim, {config.model.dim}"
     if not any(getattr(weights, field.name) for field in fields(weights)):

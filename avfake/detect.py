@@ -351,7 +351,7 @@ class Detector:
         audio = self._audio(_joined(pieces, "audio"), _joined(pieces, "speech"), pieces[0].start, has_audio)
         sync = self._sync(pieces, has_audio, visual)
         p_fake = visual.p_fake
-        if sync.p_fake is not None:
+        if sync.p_fake is not None and self._fuses:
             p_fake = self._calibrated("fake", _by_speech(_spoken(pieces), "fake"))
         elif sync.reason == "voice_over":
             audio = Aspect("not_judged", reason="voice_over")
@@ -373,6 +373,8 @@ class Detector:
             return Aspect("not_judged", reason="too_short")
         if face_px < MIN_FACE_PX:
             return Aspect("not_judged", reason="face_too_small")
+        if "visual" not in self.config.aspects:
+            return Aspect("not_judged", reason="not_trained")
         return self._pooled("visual", logits, ok, pieces[0].start)
 
     def _audio(self, logits: NDArray[Any], speech: NDArray[np.bool_], start: int, has_audio: bool) -> Aspect:
@@ -383,6 +385,8 @@ class Detector:
             return Aspect("not_judged", reason="no_speech")
         if speech.sum() < MIN_SPEECH_S * FPS:
             return Aspect("not_judged", reason="too_short")
+        if "audio" not in self.config.aspects:
+            return Aspect("not_judged", reason="not_trained")
         return self._pooled("audio", logits, speech, start)
 
     def _sync(self, pieces: list[Piece], has_audio: bool, visual: Aspect) -> SyncAspect:
@@ -400,6 +404,8 @@ class Detector:
         low, high = np.percentile(_joined(pieces, "opening")[spoken], [10, 90])
         if high - low < STILL_LIPS:
             return SyncAspect("not_judged", reason="voice_over")
+        if "sync" not in self.config.aspects:
+            return SyncAspect("not_judged", reason="not_trained")
         p_fake = self._calibrated("sync", _by_speech(windows, "sync"))
         threshold = self._threshold("sync")
         doubtful = [(w.start, w.end, self._calibrated("sync", w.sync)) for w in windows]
@@ -439,7 +445,7 @@ class Detector:
         answers = [self._faces_together(tracks)] if any(track.p_fake is not None for track in tracks) else []
         unseen = speech.copy()
         for track in tracks:
-            if track.speaker:
+            if track.speaker and self._fuses:
                 unseen[round(track.start_s * FPS) : round(track.end_s * FPS)] = False
         if voice.p_fake is not None and unseen.sum() >= MIN_SPEECH_S * FPS:
             answers.append((voice.p_fake, self._threshold("audio")))
@@ -468,7 +474,11 @@ class Detector:
         would miss one faked speaker of two.
         """
         judged = [
-            (track.p_fake, self._threshold("fake" if track.speaker else "visual"), track.end_s - track.start_s)
+            (
+                track.p_fake,
+                self._threshold("fake" if track.speaker and self._fuses else "visual"),
+                track.end_s - track.start_s,
+            )
             for track in tracks
             if track.p_fake is not None
         ]
@@ -480,6 +490,11 @@ class Detector:
             left -= shares[-1]
         p_fakes, thresholds, _ = zip(*judged, strict=True)
         return float(np.average(p_fakes, weights=shares)), float(np.average(thresholds, weights=shares))
+
+    @property
+    def _fuses(self) -> bool:
+        """Whether the model was taught a verdict on a speaker; else picture and voice are judged each by itself."""
+        return "fake" in self.config.aspects
 
     def _calibrated(self, aspect: str, logit: float) -> float:
         return self.config.calibration.get(aspect, Calibration())(logit)

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import TINY, eight, shards
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from avfake.config import CacheConfig, DataConfig, SourceConfig, TrainConfig, ValidationConfig, dump_config
-from avfake.training import loop
-from tests.tiny import TINY, eight, shards
-from tools import bench_train
+from avfake.training import learner
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+import bench_train
 
 FROZEN = ["lip_tower.stem", "lip_tower.stages", "lip_tower.place", "lip_tower.project"]
 
@@ -27,7 +30,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(bench_train, "in_fresh_process", in_this_process)
     monkeypatch.setattr(bench_train, "ROUND", 1)
     monkeypatch.setattr(bench_train, "SIDE", {"cpu": 64})
-    monkeypatch.setattr(loop, "start_from_public_weights", lambda model, config: [])
+    monkeypatch.setattr(learner, "start_from_public_weights", lambda model, config: [])
     made = TrainConfig(
         model=TINY,
         data=DataConfig(
@@ -51,13 +54,13 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_row_is_printed(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bench_train.main([str(config), "data.batch=3", "--seconds", "0.01", "--workers", "0"])
+    bench_train.main([str(config), "data.batch=4", "--seconds", "0.01", "--workers", "0"])
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     rows = {row[0]: row[1:] for row in cells if len(row) > 1}
     for name in ("step, no worker", "step, batches there already", "step, from the cache"):
         steps, windows, waiting = rows[name]
-        assert float(windows) == pytest.approx(3 * float(steps), rel=0.02)
+        assert float(windows) == pytest.approx(4 * float(steps), rel=0.02)
         assert 0 <= float(waiting.rstrip("%")) <= 100
     assert float(rows["loader alone, no worker"][0]) > 0
     assert float(rows["step, batches there already"][2].rstrip("%")) < 5
@@ -65,7 +68,7 @@ def test_every_row_is_printed(config: Path, tmp_path: Path, capsys: pytest.Captu
     assert float(share.rstrip("%")) == pytest.approx(100 * float(done) / float(product), rel=0.05)
     assert memory == "-"
     text = " ".join(row[0] for row in cells if len(row) == 1)
-    assert "steps of 3 windows of 8 to 12 frames" in text
+    assert "steps of 4 windows of 8 to 12 frames" in text
     assert "GFLOP a window" in text
     assert "filling the cache (no worker)" in text
     assert "CPU cores must load" in text

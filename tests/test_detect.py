@@ -302,3 +302,25 @@ def test_a_fake_that_no_aspect_shows_alone_says_so(detector: Detector) -> None:
     verdict = detector.judge("x", [piece(windows=(WindowScore(0, 100, 100, fake=3.0, sync=-2.0),))]).verdict
     assert (verdict.label, verdict.sure) == ("fake", "low")
     assert verdict.because == ("no single aspect crosses its threshold, but together they do",)
+
+
+def test_what_a_model_was_not_taught_it_does_not_judge(detector: Detector) -> None:
+    whole = detector.config
+    try:
+        detector.config = replace(whole, aspects=["audio"])
+        voices = detector.judge("a.mp4", [piece(audio=np.full(100, 50.0))])
+        assert {voices.tracks[0].visual.reason, voices.tracks[0].sync.reason} == {"not_trained"}
+        assert voices.tracks[0].p_fake is None
+        assert voices.voice.status == voices.verdict.label == "fake"
+        detector.config = replace(whole, aspects=["visual", "sync"])
+        lips = detector.judge("a.mp4", [piece(visual=np.full(100, 50.0))])
+        assert lips.voice.reason == "not_trained"
+        assert lips.tracks[0].sync.state == "in_sync"
+        assert lips.tracks[0].p_fake == lips.tracks[0].visual.p_fake
+        assert lips.verdict.label == "fake"
+        detector.config = replace(whole, aspects=["sync"])
+        nothing = detector.judge("a.mp4", [piece()])
+        assert nothing.verdict.label == "not_judged"
+        assert nothing.verdict.because == ("not_trained",)
+    finally:
+        detector.config = whole

@@ -30,8 +30,9 @@ from avfake.config import CacheConfig, TrainConfig, load_config
 from avfake.training.batch import Batch
 from avfake.training.cache import CHUNK
 from avfake.training.check import check
+from avfake.training.learner import Learner, begin
 from avfake.training.loader import Source
-from avfake.training.loop import Learner, batches, begin
+from avfake.training.loop import batches
 
 ROUND = 6
 """Steps taken over and over, so that windows are cut to the same lengths wherever a pace is measured."""

@@ -57,13 +57,15 @@ class CheckpointConfig:
     """``config.yaml``: all that rebuilds the model and says what it is.
 
     ``calibration`` and ``thresholds`` are keyed by aspect: fake, visual, audio, sync. ``preprocessing`` is the
-    version of crops and audio the model was trained on (``clips.PREPROCESSING``).
+    version of crops and audio the model was trained on (``clips.PREPROCESSING``). ``aspects`` are those that it was
+    taught: of the others nothing is said.
     """
 
     model: ModelConfig
     preprocessing: int
     calibration: dict[str, Calibration] = field(default_factory=dict)
     thresholds: dict[str, Threshold] = field(default_factory=dict)
+    aspects: list[str] = field(default_factory=lambda: ["visual", "audio", "sync", "fake"])
     corpora: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ REASONS = {
     "too_short": "too little of it to judge",
     "voice_over": "a voice-over: somebody speaks, but not these lips",
     "not_the_speaker": "somebody else in view speaks",
+    "not_trained": "the model has not learned to judge it",
 }
 """Why something is not judged, in plain words, by the code in the JSON."""
 

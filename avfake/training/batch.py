@@ -55,8 +55,10 @@ class Batch:
         return replace(self, **changed)
 
     def cut(self, start: int, length: int) -> Batch:
-        """Return ``length`` frames from ``start`` on. The label of a window stays that of the whole one."""
+        """Return ``length`` frames from ``start`` on; a window of which nothing fake is left is genuine."""
         part = slice(start, start + length)
+        frame_labels = self.frame_labels[:, part]
+        left_genuine = (self.labels == 1) & (frame_labels == 0).all(1)
         sound = slice(start * SAMPLES_PER_FRAME, (start + length) * SAMPLES_PER_FRAME)
         return replace(
             self,
@@ -64,7 +66,8 @@ class Batch:
             audio=None if self.audio is None else self.audio[:, sound],
             mouth=self.mouth[:, part],
             face_ok=self.face_ok[:, part],
-            frame_labels=self.frame_labels[:, part],
+            labels=torch.where(left_genuine, 0.0, self.labels),
+            frame_labels=frame_labels,
             frames=None if self.frames is None else self.frames[:, part],
             voice=None
             if self.voice is None

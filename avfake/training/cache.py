@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avfake.models.audio import VoiceEmbedding
 from avfake.models.fusion import AVFakeModel
 from avfake.models.visual import LipTower
+from avfake.storage import make_folder
+from avfake.training import TrainingError
 from avfake.training.batch import Batch
 from avfake.training.teacher import Teacher
 
@@ -112,15 +114,15 @@ class WindowCache:
         told: Callable[[int, int], None],
     ) -> None:
         """Compute what is missing; ``batches(n)`` are those of the loader from number n on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(str(self.folder))
         missing = [number for number, file in enumerate(self._files) if not file.exists()]
         if not missing:
             return
-        # Files come in order, so nothing is missing before the first that is.
-        source = batches(missing[0] * CHUNK)
-        for number in missing:
+        for before, number in zip([None, *missing], missing, strict=False):
+            if before is None or number != before + 1:
+                source = batches(number * CHUNK)
             chunk = [towers(batch.to(device)).to(torch.device("cpu")) for batch in itertools.islice(source, CHUNK)]
-            partial = self._files[number].with_suffix(".partial")
+            partial = self._files[number].with_suffix(f".partial-{os.getpid()}")
             ids = [name for batch in chunk for name in batch.ids]
             save_file(_stacked([_packed(batch) for batch in chunk]), partial, metadata={"ids": json.dumps(ids)})
             os.replace(partial, self._files[number])
@@ -150,7 +152,10 @@ class WindowCache:
 class _Chunk:
     def __init__(self, file: Path) -> None:
         opened: Any = safe_open  # it has no types
-        self._file = opened(file, framework="pt")
+        try:
+            self._file = opened(file, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{file} of the feature cache is damaged ({error}); delete it.") from error
         self.ids: list[str] = json.loads(self._file.metadata()["ids"])
         self._slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from avfake.config import TrainConfig
-from avfake.manifest import ASPECTS
 from avfake.shards import Entry, ShardFolder, read_entries
 from avfake.training import TrainingError
 from avfake.training.heldout import held_out
-from avfake.training.loader import LoaderConfig, Source, drawable
+from avfake.training.loader import LoaderConfig, Source, drawable, rows_out
+
+log = logging.getLogger(__name__)
 
 
 def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
@@ -22,9 +24,10 @@ def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
     usable: list[Entry] = []
     held: list[Entry] = []
     for source in sources:
+        out = rows_out(source, loader)
         for shard in ShardFolder(source.folder).shards:
             if shard.split == "train":
-                usable += drawable(source.folder, shard.name, loader)
+                usable += drawable(source.folder, shard.name, loader, out)
             if shard.split in ("train", "dev"):
                 entries = read_entries(source.folder, shard.name)
                 held += [entry for entry in entries if shard.split == "dev" or held_out(entry.row, loader.held_out)]
@@ -34,11 +37,22 @@ def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
             f"{_named(sources)} cannot be trained on: the split train lacks {', and '.join(lacking)}; add them, or "
             "give that task the weight 0."
         )
-    if not any({0, 1} <= _labels(held, aspect) for aspect in range(len(ASPECTS))) and len(_synced(held)) < 2:
+    measurable = {aspect for aspect in ("visual", "audio") if {0, 1} <= _labels(held, aspect)}
+    measurable |= {"sync"} if len(_synced(held)) > 1 else set()
+    measurable |= {"mean", "fake"} if measurable else set()
+    if not measurable:
         raise TrainingError(
             f"{_named(sources)} hold nothing to choose the best weights by: there must be genuine and fake clips of "
             "the split dev, or of train with validation.held_out, so that one person in so many is kept for it."
         )
+    if (metric := config.validation.metric) not in measurable:
+        raise TrainingError(
+            f"validation.metric={metric} cannot be measured on what {_named(sources)} hold out, where "
+            f"{', '.join(sorted(measurable))} can: choose another, or hold out more."
+        )
+    for aspect, weight in (("visual", config.weights.visual), ("audio", config.weights.audio)):
+        if weight and 1 not in _labels(usable, aspect):
+            log.warning("%s: no clip is known to be fake, so that forgeries of genuine ones alone teach it", aspect)
     return sorted({entry.row.corpus for entry in usable})
 
 
@@ -61,9 +75,8 @@ def loader_config(config: TrainConfig) -> LoaderConfig:
 def _needs(config: TrainConfig, entries: Sequence[Entry]) -> Iterable[tuple[str, bool]]:
     weights, forged = config.weights, config.data.forged > 0
     long = f"of {config.data.frames} frames or more"
-    for aspect, weight in enumerate((weights.visual, weights.audio)):
+    for aspect, weight, kind in (("visual", weights.visual, f"faces {long}"), ("audio", weights.audio, "voices")):
         if weight:
-            kind = f"faces {long}" if aspect == 0 else "voices"
             labels = _labels(entries, aspect)
             yield f"genuine {kind}", 0 in labels
             yield f"fake {kind} (or data.forged above 0)", 1 in labels or forged
@@ -75,8 +88,8 @@ def _needs(config: TrainConfig, entries: Sequence[Entry]) -> Iterable[tuple[str,
         yield "voices", any(entry.has_audio for entry in entries)
 
 
-def _labels(entries: Iterable[Entry], aspect: int) -> set[int | None]:
-    return {getattr(entry.row.labels, ASPECTS[aspect]) for entry in entries}
+def _labels(entries: Iterable[Entry], aspect: str) -> set[int | None]:
+    return {getattr(entry.row.labels, aspect) for entry in entries}
 
 
 def _synced(entries: Iterable[Entry]) -> set[str]:

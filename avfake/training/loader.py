@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -81,8 +81,8 @@ class LoaderConfig:
                   of a forged clip the one that was forged, of a fake its ``original``, of a genuine clip one of the
                   fakes made from it. Both halves are augmented, cut and jittered from one random state. Where the open
                   shards hold no counterpart, the second is drawn alone. An odd batch leaves its last slot alone.
-    ``held_out``  n leaves out the people of whom ``held_out(row, n)`` is true, and the fakes made from their clips as
-                  far as these are in the same shard; 0 leaves out nobody.
+    ``held_out``  n leaves out the people of whom ``held_out(row, n)`` is true, and the fakes made from their clips; 0
+                  leaves out nobody.
     """
 
     frames: int = 64
@@ -158,7 +158,7 @@ class _Stream(IterableDataset[Batch | AvfakeError]):
             raise LoaderError(
                 f"{config} cannot be: forged and paired are shares from 0 to 1, and jitter is 0 to {IN_SYNC} frames."
             )
-        self.shards = [_shards(source, config) for source in sources]
+        self.supplies = [_supply(source, config) for source in sources]
         self.sources = sources
         self.config = config
         self.rank, self.world, self.start = rank, world, start
@@ -181,8 +181,8 @@ class _Stream(IterableDataset[Batch | AvfakeError]):
         config = self.config
         with ExitStack() as stack:
             pools = [
-                stack.enter_context(_Pool(source.folder, shards, config, number, consumer, consumers))
-                for number, (source, shards) in enumerate(zip(self.sources, self.shards, strict=True))
+                stack.enter_context(_Pool(supply, config, number, consumer, consumers))
+                for number, supply in enumerate(self.supplies)
             ]
             weights = np.array([source.weight for source in self.sources])
             couples = [2] * (config.batch // 2) + [1] * (config.batch % 2)
@@ -199,15 +199,23 @@ class _Stream(IterableDataset[Batch | AvfakeError]):
                 number += 1
 
 
-def _shards(source: Source, config: LoaderConfig) -> list[ShardInfo]:
-    """Return the shards that anything can be drawn from; ``clips`` counts that alone."""
+class _Supply(NamedTuple):
+    """The shards of a folder that anything can be drawn from, ``clips`` counting that alone, and who is ``out``."""
+
+    folder: str
+    shards: list[ShardInfo]
+    out: frozenset[tuple[str, str]]
+
+
+def _supply(source: Source, config: LoaderConfig) -> _Supply:
     folder = ShardFolder(source.folder)
     named = sorted(shard for shard in folder.shards if shard.split == source.split and shard.clips)
     if not named:
         raise LoaderError(f"{source.folder} holds no clips of the split {source.split}.")
-    counted = [shard._replace(clips=len(drawable(source.folder, shard.name, config))) for shard in named]
+    out = rows_out(source, config)
+    counted = [shard._replace(clips=len(drawable(source.folder, shard.name, config, out))) for shard in named]
     if shards := [shard for shard in counted if shard.clips]:
-        return shards
+        return _Supply(source.folder, shards, out)
     what, held = "face" if config.faces else "clip", config.held_out > 0
     raise LoaderError(
         f"{source.folder}: no {what} of the split {source.split} is {config.frames} frames long"
@@ -215,16 +223,24 @@ def _shards(source: Source, config: LoaderConfig) -> list[ShardInfo]:
     )
 
 
-def drawable(folder: str, name: str, config: LoaderConfig) -> list[Entry]:
-    """Return the clips of a shard whose labels say anything, of which windows can be made, and of nobody held out."""
-    entries = read_entries(folder, name)
-    out = {_key(entry.row) for entry in entries if held_out(entry.row, config.held_out)}
+def rows_out(source: Source, config: LoaderConfig) -> frozenset[tuple[str, str]]:
+    """Return the rows of people who are held out, by corpus and id; the fakes of these are out, in whatever shard."""
+    if not config.held_out:
+        return frozenset()
+    shards = [shard for shard in ShardFolder(source.folder).shards if shard.split == source.split]
+    rows = (entry.row for shard in shards for entry in read_entries(source.folder, shard.name))
+    return frozenset(_key(row) for row in rows if held_out(row, config.held_out))
+
+
+def drawable(folder: str, name: str, config: LoaderConfig, out: Collection[tuple[str, str]]) -> list[Entry]:
+    """Return the clips of a shard whose labels say anything, of which windows can be made, and of nobody ``out``."""
     return [
         entry
-        for entry in entries
+        for entry in read_entries(folder, name)
         if (entry.frames >= config.frames if entry.has_lips else not config.faces)
         and set(labels_of(entry.row)) != {None}
-        and not {_key(entry.row), (entry.row.corpus, entry.row.original)} & out
+        and _key(entry.row) not in out
+        and (entry.row.corpus, entry.row.original) not in out
     ]
 
 
@@ -298,11 +314,8 @@ class _Donors(Sequence[Sample]):
 class _Pool:
     """One source as one consumer sees it: a few open shards, and draws from them."""
 
-    def __init__(
-        self, folder: str, shards: list[ShardInfo], config: LoaderConfig, number: int, consumer: int, consumers: int
-    ) -> None:
-        self._folder = folder
-        self._infos = shards
+    def __init__(self, supply: _Supply, config: LoaderConfig, number: int, consumer: int, consumers: int) -> None:
+        self._folder, self._infos, self._out = supply
         self._config = config
         self._seed = [config.seed, number]
         self._consumer, self._consumers = consumer, consumers
@@ -441,7 +454,9 @@ class _Pool:
         for name in (*wanted, self._next.name):
             self._shards.setdefault(name, _OpenShard(self._folder, name))
         places = [
-            (self._shards[name], entry) for name in wanted for entry in drawable(self._folder, name, self._config)
+            (self._shards[name], entry)
+            for name in wanted
+            for entry in drawable(self._folder, name, self._config, self._out)
         ]
         self._tree, self._people = _tree(places), defaultdict(list)
         self._genuine, self._fakes = defaultdict(list), defaultdict(lambda: defaultdict(list))

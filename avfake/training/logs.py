@@ -40,7 +40,7 @@ class History:
         self.path = Path(path)
         make_folder(str(self.path.parent))
         if self.path.exists():
-            kept = [text for text, line in _lines(self.path, torn=True) if line["step"] <= keep_to]
+            kept = [text for text, line in _lines(self.path, torn=True) if 0 < keep_to >= line["step"]]
             write_bytes(str(self.path), "".join(f"{text}\n" for text in kept).encode())
         try:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  # close() is ours

@@ -135,7 +135,7 @@ class Objective(nn.Module):
 
     def _lips(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         model, tower = self.model, self.model.lip_tower
-        rows, at = batch.face_ok.shape, batch.has_lips.nonzero().squeeze(1)
+        rows, at = batch.face_ok.shape, _rows(batch.has_lips)
         widths = model.sync_head.lip_gate.in_features, model.visual_logit.in_features, 2 * MOUTH_POINTS
         if not len(at):
             sync, context, mouth = (batch.labels.new_zeros((*rows, width)) for width in widths)
@@ -152,7 +152,7 @@ class Objective(nn.Module):
 
     def _voice(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         model, tower = self.model, self.model.voice_tower
-        rows, at = batch.face_ok.shape, batch.has_audio.nonzero().squeeze(1)
+        rows, at = batch.face_ok.shape, _rows(batch.has_audio)
         taught = 0 if self.foretell is None else self.foretell.out_features
         widths = model.sync_head.voice_gate.in_features, model.audio_logit.in_features, taught
         if not len(at):
@@ -187,7 +187,7 @@ class Objective(nn.Module):
         partner = order.clone()
         partner[both] = order[both].roll(1)
         swap = torch.rand(rows, generator=generator).to(device) < SWAPPED
-        swap &= both & (seen.files != seen.files[partner])
+        swap &= both & _foreign(seen)[order, partner]
         partner = torch.where(swap, partner, order)
         lost = torch.rand(rows, generator=generator).to(device)
         has_lips = seen.has_lips.bool() & ~(both & (lost < ONE_STREAM))
@@ -214,6 +214,21 @@ def embed(tower: LipTower, lips: Tensor) -> Tensor:
     return tower.embed(lips.movedim(-1, -3).float() / 255)
 
 
+def _rows(there: Tensor) -> Tensor:
+    """Return the rows that have a stream.
+
+    Processes wait for each other in a tower's gradients, and in batch norms: where this one has no such row but another
+    has, it is the first, whose zeros are masked in every loss.
+    """
+    at = there.nonzero().squeeze(1)
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        anywhere = there.any().int()
+        dist.all_reduce(anywhere, dist.ReduceOp.MAX)
+        if anywhere and not len(at):
+            return at.new_zeros(1)
+    return at
+
+
 def _spread(values: Tensor, at: Tensor, rows: int) -> Tensor:
     """Put rows (M, ...) at their places among ``rows`` rows of zeros. Loss arithmetic is float32 under bf16, too."""
     return values.new_zeros((rows, *values.shape[1:]), dtype=torch.float32).index_copy(0, at, values.float())
@@ -223,7 +238,7 @@ def gathered(seen: Seen) -> Seen:
     """The same of all processes, one after another; gradients flow back to where a tensor came from."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return seen
-    # One exchange for all that has gradients: in a process without lips, or voices, some of it has none.
+    # One exchange for all that has gradients, so that processes cannot differ in the order of several.
     learnt = torch.cat([getattr(seen, name) for name in LEARNT], dim=-1)
     if not learnt.requires_grad:
         learnt.requires_grad_()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +37,8 @@ class Trials:
         for name, trials in vars(other).items():
             getattr(self, name).extend(trials)
 
-    def figures(self) -> dict[str, float]:
-        """AUC of each aspect that has both labels, and their ``mean``; higher is better.
+    def figures(self, aspects: Collection[str]) -> dict[str, float]:
+        """AUC of each of ``aspects`` that has both labels, and their ``mean``; higher is better.
 
         ``sync``: own voice against another person's; ``audio``: mean over the corpora that have both labels, because a
         pooled figure would measure how corpora differ.
@@ -46,7 +46,7 @@ class Trials:
         figures = {name: auc(*_columns(getattr(self, name))) for name in ("visual", "sync", "fake")}
         corpora = {trial[0] for trial in self.audio}
         figures["audio"] = mean_auc([_columns([t for t in self.audio if t[0] == corpus]) for corpus in sorted(corpora)])
-        known = {name: value for name, value in figures.items() if not np.isnan(value)}
+        known = {name: value for name, value in figures.items() if name in aspects and not np.isnan(value)}
         return {**known, "mean": float(np.mean(list(known.values())))} if known else {}
 
     def logits(self) -> dict[str, tuple[list[int], list[float]]]:
