@@ -21,7 +21,8 @@ from avfake import AvfakeError, __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from avfake.detect import Detection, Detector
+    from avfake.detect import Detector
+    from avfake.judging import Detection
     from avfake.report.results import ResultList
 
 LONG_S = 20.0  # longer input gets a progress bar

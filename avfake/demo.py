@@ -22,7 +22,8 @@ from avfake.faces.store import cache_dir
 from avfake.report.terminal import offset_words, print_detection, print_reminder, probability, reason
 
 if TYPE_CHECKING:
-    from avfake.detect import Aspect, Detection, Detector, Track
+    from avfake.detect import Detector
+from avfake.judging import Aspect, Detection, Track
 
 DELAY_MS = 320
 FRAME_MS = 40  # offsets are found to the frame

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from avfake import AvfakeError
-from avfake.detect import Detection, Detector
+from avfake.detect import Detector
 from avfake.faces import BackendName
+from avfake.judging import Detection
 from avfake.storage import local_copy
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,9 @@ from avfake import __version__
 from avfake.cli import BATCH_SCHEMA, ERROR_SCHEMA, _shown, app
 from avfake.config import TrainConfig
 from avfake.demo import delay_voice
-from avfake.detect import Detection, Detector
+from avfake.detect import Detector
 from avfake.faces import FaceError
+from avfake.judging import Detection
 from avfake.media import Decoder
 from avfake.training import TrainingError
 

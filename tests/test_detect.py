@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfake import load_detector
-from avfake.detect import (
-    HOP_S,
-    WINDOW_S,
-    Detector,
-    Piece,
-    WindowScore,
-    _hysteresis,
-    _merged,
-    _runs,
-    best_shift,
-    window_spans,
-)
+from avfake.detect import HOP_S, WINDOW_S, Detector, window_spans
+from avfake.judging import Piece, WindowScore, _hysteresis, _merged, best_shift, runs
 from avfake.models import MAX_SHIFT, SHIFTS, Calibration, Checkpoint, CheckpointError, Threshold
 
 
@@ -54,6 +44,7 @@ def piece(frames: int = 100, *, track: int | None = 0, start: int = 0, shift: in
         windows=(WindowScore(start, start + frames, frames, fake=-2.0, sync=-2.0),),
         curve=curve,
         weight=np.full(SHIFTS, 100.0),
+        evidence=np.zeros((frames, SHIFTS), np.float16),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -186,7 +177,7 @@ def test_windows_cover_every_frame_and_have_one_length(frames: int) -> None:
 def test_runs_are_the_stretches_of_true(flags: list[bool]) -> None:
     array = np.array(flags, np.bool_)
     covered = np.zeros_like(array)
-    for start, end in _runs(array):
+    for start, end in runs(array):
         assert start < end
         assert start == 0 or not array[start - 1]
         assert end == len(array) or not array[end]

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from avfake import detect
+from avfake import judging
 from avfake.demo import explain
-from avfake.detect import Aspect, Detection, Segment, SyncAspect, Track, Verdict
+from avfake.judging import Aspect, Detection, Segment, SyncAspect, Track, Verdict
 from avfake.manifest import Row
 from avfake.prepare import Summary
 from avfake.report import terminal
@@ -170,13 +170,13 @@ def test_the_schema_refuses_what_contradicts_itself(wrong: Detection) -> None:
 
 
 def test_schema_words_and_documentation_know_every_reason_and_field() -> None:
-    code = Path(detect.__file__).read_text(encoding="utf-8")
+    code = Path(judging.__file__).read_text(encoding="utf-8")
     used = set(re.findall(r'reason="(\w+)"', code)) | {"no_face", "not_the_speaker"}
     known = set(SCHEMA["$defs"]["reason"]["enum"])
     assert used <= known
     assert set(terminal.REASONS) == known
     assert all(f"`{reason}`" in DOCS for reason in known)
-    assert SCHEMA["properties"]["schema"]["const"] == detect.SCHEMA
+    assert SCHEMA["properties"]["schema"]["const"] == judging.SCHEMA
     assert set(SCHEMA["properties"]) == {field.name for field in dataclasses.fields(Detection)}
     assert set(SCHEMA["$defs"]["track"]["properties"]) == {field.name for field in dataclasses.fields(Track)}
 

@@ -16,8 +16,9 @@ from rich.progress import track
 
 from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.clips import Clip, extract
-from avfake.detect import Detection, Detector, best_shift
+from avfake.detect import Detector
 from avfake.evaluation.metrics import auc, cllr, eer, mean_auc, recall_at_fpr
+from avfake.judging import Detection, best_shift
 from avfake.manifest import Row
 from avfake.media import Decoder
 

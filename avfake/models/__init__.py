@@ -4,6 +4,7 @@ from avfake.models.fusion import INVALID, MAX_SHIFT, SHIFTS, AVFakeModel, ModelC
 from avfake.models.pretrained import (
     Calibration,
     Checkpoint,
+    CheckpointConfig,
     CheckpointError,
     Threshold,
     embedded_models,
@@ -19,6 +20,7 @@ __all__ = [
     "AVFakeModel",
     "Calibration",
     "Checkpoint",
+    "CheckpointConfig",
     "CheckpointError",
     "ModelConfig",
     "Scores",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from avfake.detect import Aspect, Detection, Segment, SyncAspect, Track, Verdict
+    from avfake.judging import Aspect, Detection, Segment, SyncAspect, Track, Verdict
 
 REASONS = {
     "no_face": "no face in view",
