@@ -67,6 +67,19 @@ class Row:
     labels: Labels = field(default_factory=Labels)
     segments: Segments = field(default_factory=Segments)
 
+    @property
+    def fake(self) -> Label:
+        """Whether the clip is fake in any aspect.
+
+        1 where an aspect is known to be fake, and 0 for a row without a ``method`` of which an aspect is known to be
+        genuine: that no method is named says that the clip is genuine, so its other aspects need not be known. Else
+        None: of a clip that a method has changed, what is not known may be what is fake.
+        """
+        labels = [getattr(self.labels, aspect) for aspect in ASPECTS]
+        if 1 in labels:
+            return 1
+        return 0 if 0 in labels and self.method is None else None
+
     def cut(self, start_s: float, end_s: float) -> Row:
         """Return the row of the stretch from ``start_s`` to ``end_s``, its segments in seconds from ``start_s``.
 

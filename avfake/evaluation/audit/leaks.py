@@ -175,19 +175,9 @@ def questions(rows: Sequence[Row]) -> list[tuple[str, Material]]:
 
 
 def label_of(row: Row, aspect: str) -> Label:
-    """Return the label of an aspect, or for ``any`` whether some aspect is fake.
-
-    ``any`` is 1 where an aspect is known to be fake, and 0 for a row without a ``method`` of which an aspect is known
-    to be genuine: that no method is named says that the clip is genuine, so its other aspects need not be known. Else
-    it is None: of a clip that a method has changed, what is not known may be what is fake.
-    """
-    if aspect != ANY:
-        label: Label = getattr(row.labels, aspect)
-        return label
-    labels = [getattr(row.labels, aspect) for aspect in ASPECTS]
-    if 1 in labels:
-        return 1
-    return 0 if 0 in labels and row.method is None else None
+    """Return the label of an aspect, or for ``any`` whether some aspect is fake (``Row.fake``)."""
+    label: Label = row.fake if aspect == ANY else getattr(row.labels, aspect)
+    return label
 
 
 def ask(

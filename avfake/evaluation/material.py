@@ -1,0 +1,80 @@
+"""What protocols work on: the score table of a test set and what else the detector has said of its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfake.evaluation.table import Table
+from avfake.evaluation.tandem import AsvRates
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFrames:
+    """What was said of each frame of one face track of a clip, or of its sound where no face is in view.
+
+    ``start``     number of the first frame on the clock of the file (40 ms each); ``track`` None for sound alone.
+    ``visual``, ``audio``  uncalibrated log-odds of fake (T,); they mean nothing where there are no lips, or no voice.
+    ``face_ok``, ``speech``  bool (T,): where there are lips to judge, and a voice.
+    ``evidence``  sync evidence (T, 31) of each shift, NaN where it leaves the clip; None where it was not kept.
+    """
+
+    id: str
+    track: int | None
+    start: int
+    visual: NDArray[np.float32]
+    audio: NDArray[np.float32]
+    face_ok: NDArray[np.bool_]
+    speech: NDArray[np.bool_]
+    evidence: NDArray[np.float16] | None
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A genuine talking face judged with its own voice and with that of another person; P(fake) of ``sync``.
+
+    ``seconds`` is how long the face is in view. None where it was not judged.
+    """
+
+    id: str
+    partner: str
+    seconds: float
+    own: float | None
+    foreign: float | None
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A genuine talking face whose voice was delayed by ``frames``: by how many the estimated offset ``moved``.
+
+    ``moved`` is None where sync was not judged.
+    """
+
+    id: str
+    frames: int
+    moved: int | None
+
+
+Proposal = tuple[float, float, float]
+"""A stretch that is said to be fake: confidence in [0, 1], start and end in seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A test set as a detector has judged it.
+
+    ``frames``     yields the frames of every clip, by clip; None where there are none (somebody's score file).
+    ``proposals``  by row id, where somebody's file brings them; else they are made from ``frames``.
+    ``swaps``, ``delays``  trials of sync, where the protocol asks for them.
+    ``asv``        errors of the speaker verifier, where its scores were given.
+    """
+
+    table: Table
+    frames: Callable[[], Iterator[ClipFrames]] | None = None
+    proposals: Mapping[str, Sequence[Proposal]] | None = None
+    swaps: tuple[Swap, ...] = ()
+    delays: tuple[Delay, ...] = ()
+    asv: AsvRates | None = field(default=None)
