@@ -1,28 +1,18 @@
-"""Typed configuration: YAML file + ``key=value`` pairs -> dataclasses."""
+"""The configuration of a training run."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import timm
-from omegaconf import BooleanNode, FloatNode, IntegerNode, Node, OmegaConf, StringNode
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 from transformers import Wav2Vec2Config
-from yaml import YAMLError  # type: ignore[import-untyped]
 
-from avfake import AvfakeError
+from avfake import settings
 from avfake.models.fusion import MAX_SHIFT, ModelConfig
-
-
-class ConfigError(AvfakeError):
-    """A configuration file or ``key=value`` pair that does not fit."""
+from avfake.settings import ABOVE_0, NOT_NEGATIVE, SHARE, TEXT, Limit, Schema, at_least, one_of
 
 
 @dataclass(frozen=True)
@@ -145,15 +135,6 @@ class TrainConfig:
     out: str = "runs/mini"
 
 
-BASE = "base"
-"""Key of a YAML file that names another one, relative to its own folder, which is read first and then added to."""
-
-_KINDS: dict[Any, tuple[Callable[..., Node], str]] = {
-    int: (IntegerNode, "a whole number"),
-    float: (FloatNode, "a number"),
-    bool: (BooleanNode, "true or false"),
-    str: (StringNode, "text"),
-}
 _ELSEWHERE = {  # what other trainers call it, where spelling would not lead there
     "lr": "optim.rate",
     "learning_rate": "optim.rate",
@@ -165,236 +146,62 @@ _ELSEWHERE = {  # what other trainers call it, where spelling would not lead the
 }
 
 
-class _Layer(NamedTuple):
-    """Keys and values of one file or of one ``key=value`` pair, interpolations unresolved; ``name`` is for errors."""
-
-    name: str
-    values: dict[Any, Any]
-
-
-class _Limit(NamedTuple):
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read ``path``, after the file that its key ``base`` names, and merge ``key=value`` pairs over it.
-
-    A source of a file is taken away by ``data.sources.NAME=null``. Raises ``ConfigError`` naming the key that is
-    unknown, mistyped, missing or out of range.
-    """
-    layers = [*_files(path, ()), *map(_pair, overrides)]
-    for layer in layers:
-        _check_layer(layer, layer.values, TrainConfig, ())
-    merged = OmegaConf.to_container(OmegaConf.merge(*(OmegaConf.create(layer.values) for layer in layers)))
-    assert isinstance(merged, dict)
-    sources = merged.get("data", {}).get("sources")
-    if isinstance(sources, dict):
-        merged["data"]["sources"] = {name: source for name, source in sources.items() if source is not None}
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), merged))
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{path}: {error.full_key} is missing; give {error.full_key}=...") from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: {error.full_key} does not fit ({reason}); correct it") from error
-    assert isinstance(config, TrainConfig)
-    if fault := _fault(config):
-        raise ConfigError(f"{path}: {fault}")
-    return config
-
-
-def dump_config(config: TrainConfig) -> str:
-    """Return ``config`` as YAML that ``load_config`` reads back to an equal one."""
-    return OmegaConf.to_yaml(OmegaConf.create(_escaped(asdict(config))))
-
-
-def differences(a: TrainConfig, b: TrainConfig) -> list[str]:
-    """Return the keys, as in ``optim.rate``, whose values differ; a source that only one of them has differs."""
-    ours, theirs = dict(_leaves(asdict(a))), dict(_leaves(asdict(b)))
-    return [key for key in {**ours, **theirs} if key not in ours or key not in theirs or ours[key] != theirs[key]]
-
-
-# ----------------------------------------------------------------------------------------------- reading
-
-
-def _files(path: Path, below: tuple[Path, ...]) -> list[_Layer]:
-    """Read a file and those that it builds on, the first of them first; ``below`` are the files that build on it."""
-    try:
-        loaded = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        asked = f", the base of {below[-1]}," if below else ""
-        raise ConfigError(
-            f"{path}{asked} does not exist; the configurations that come with avfake are in configs/"
-        ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct it") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror or error}); give a YAML file") from error
-    values = OmegaConf.to_container(loaded)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a list, not keys and values; see the examples in configs/")
-    if BASE not in values:
-        return [_Layer(str(path), values)]
-    base = values.pop(BASE)
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: {BASE} is {_shown(base)}, but must be the path of a YAML file, as in ../base.yaml")
-    chain = (*below, path)
-    if any((path.parent / base).resolve() == file.resolve() for file in chain):
-        raise ConfigError(f"{path}: {BASE} is {base!r}, but that builds on this file; take one of the two keys away")
-    return [*_files(path.parent / base, chain), _Layer(str(path), values)]
-
-
-def _pair(text: str) -> _Layer:
-    """Read a ``key=value`` pair of the command line."""
-    key, equals, _ = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"{text!r} is no key=value pair; write it as in optim.rate=3e-4")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-    except YAMLError as error:
-        raise ConfigError(f"{text}: the value is not valid YAML; correct it, or put it in quotes") from error
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{text}: {str(error).splitlines()[0]}; write it as in optim.rate=3e-4") from error
-    assert isinstance(values, dict)
-    return _Layer(text, values)
-
-
-def _check_layer(layer: _Layer, value: Any, kind: Any, path: tuple[str, ...]) -> None:
-    """Raise ``ConfigError`` unless ``value``, which lies at ``path`` of the layer, can become a ``kind``."""
-    words = ""
-    if is_dataclass(kind) or get_origin(kind) is dict:
-        if value is None and path[:-1] == ("data", "sources"):
-            return
-        if isinstance(value, dict):
-            inner = get_type_hints(kind) if is_dataclass(kind) else dict.fromkeys(value, get_args(kind)[1])
-            for key, part in value.items():
-                if not isinstance(key, str):
-                    raise ConfigError(f"{layer.name}: the key {_shown(key)} is not text; put it in quotes")
-                if key not in inner:
-                    raise ConfigError(_no_such_key(layer.name, (*path, key), part, list(inner)))
-                _check_layer(layer, part, inner[key], (*path, key))
-            return
-        words = f"keys and values ({', '.join(get_type_hints(kind))})" if is_dataclass(kind) else "keys and values"
-    elif get_origin(kind) is list:
-        if isinstance(value, list):
-            for index, part in enumerate(value):
-                _check_layer(layer, part, get_args(kind)[0], (*path[:-1], f"{path[-1]}[{index}]"))
-            return
-        words = f"a list, as in [{value if isinstance(value, str) else 'a, b'}]"
-    elif kind is not Any:
-        optional = type(None) in get_args(kind)
-        node, words = _KINDS[next(part for part in (*get_args(kind), kind) if part in _KINDS)]
-        words += " or null" * optional
-        try:
-            node(value, is_optional=optional)  # takes an interpolation as it is
-        except ValidationError:
-            pass
-        else:
-            return
-    if kind is not Any:
-        raise ConfigError(f"{layer.name}: {'.'.join(path)} is {_shown(value)}, but must be {words}")
-
-
-def _no_such_key(name: str, path: tuple[str, ...], value: Any, siblings: Sequence[str]) -> str:
-    while isinstance(value, dict) and value:  # the first whole key below one that does not exist says most
-        key, value = next(iter(value.items()))
-        path = (*path, str(key))
-    dotted, last, keys = ".".join(path), path[-1], list(_keys(TrainConfig))
-    names = [key.rpartition(".")[2] for key in keys]
-    found = [_ELSEWHERE[last]] if last in _ELSEWHERE else []
-    found = found or [key for key, called in zip(keys, names, strict=True) if called == last]
-    found = found or [".".join((*path[:-1], key)) for key in get_close_matches(last, siblings, 1)]
-    found = found or get_close_matches(dotted, keys, 1, 0.75)
-    close = [] if found else get_close_matches(last, names, 1, 0.75)
-    found = found or [key for key, called in zip(keys, names, strict=True) if called in close]
-    cure = f"did you mean {' or '.join(found)}?" if found else f"the keys there are {', '.join(siblings)}"
-    return f"{name}: there is no key {dotted!r}; {cure}"
-
-
-def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Yield all keys that lead to a value; NAME stands for one of your choice."""
-    if is_dataclass(kind):
-        for name, part in get_type_hints(kind).items():
-            yield from _keys(part, f"{prefix}.{name}" if prefix else name)
-    elif get_origin(kind) is dict and is_dataclass(get_args(kind)[1]):
-        yield from _keys(get_args(kind)[1], f"{prefix}.NAME")
-    else:
-        yield prefix
-
-
-# --------------------------------------------------------------------------------------------- checking
-
-
-def _at_least(least: int) -> _Limit:
-    return _Limit(lambda value: value >= least, f"at least {least}")
-
-
-def _one_of(*names: str) -> _Limit:
-    return _Limit(lambda value: value in names, f"one of {', '.join(names)}")
-
-
-_SHARE = _Limit(lambda value: 0 <= value <= 1, "from 0 to 1")
-_ABOVE_0 = _Limit(lambda value: 0 < value < math.inf, "above 0")
-_NOT_NEGATIVE = _Limit(lambda value: 0 <= value < math.inf, "0 or more")
-_TEXT = _Limit(lambda value: value is None or bool(value.strip()), "some text")
 _LIMITS = {
-    "model.dim": _at_least(1),
-    "model.sync_dim": _at_least(1),
-    "model.heads": _at_least(1),
-    "model.visual.backbone": _Limit(
+    "model.dim": at_least(1),
+    "model.sync_dim": at_least(1),
+    "model.heads": at_least(1),
+    "model.visual.backbone": Limit(
         lambda name: "efficientnet" in name and timm.is_model(name), "an EfficientNet of timm, as in tf_efficientnet_b4"
     ),
-    "model.visual.stages": _Limit(lambda value: 1 <= value <= 7, "from 1 to 7"),
-    "model.visual.width": _at_least(1),
-    "model.audio.frontend": _one_of("logmel", "wav2vec2"),
-    "data.frames": _at_least(1),
-    "data.shortest": _at_least(0),
-    "data.batch": _at_least(1),
-    "data.forged": _SHARE,
-    "data.paired": _SHARE,
-    "data.jitter": _Limit(lambda value: 0 <= value <= MAX_SHIFT, f"from 0 to {MAX_SHIFT}, as far as the model looks"),
-    "data.workers": _at_least(0),
-    "data.cache.windows": _at_least(0),
-    "data.cache.folder": _TEXT,
-    "validation.held_out": _Limit(lambda value: value == 0 or value >= 2, "0 (nobody) or at least 2 (one person in 2)"),
-    "validation.every": _at_least(1),
-    "validation.clips": _at_least(1),
-    "validation.frames": _at_least(1),
-    "validation.metric": _one_of("mean", "visual", "audio", "sync", "fake"),
-    "validation.patience": _at_least(0),
-    **{f"weights.{field.name}": _NOT_NEGATIVE for field in fields(LossWeights)},
-    "optim.rate": _ABOVE_0,
-    "optim.weight_decay": _NOT_NEGATIVE,
-    "optim.layer_decay": _Limit(lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "optim.warm_up": _SHARE,
-    "optim.clip": _ABOVE_0,
-    "optim.accumulate": _at_least(1),
-    "optim.ema": _Limit(lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "steps": _at_least(1),
-    "start": _TEXT,
-    "teacher": _TEXT,
-    "device": _one_of("auto", "cpu"),
-    "precision": _one_of("float32", "bf16"),
-    "threads": _at_least(1),
-    "seed": _at_least(0),
-    "save_every": _at_least(1),
-    "out": _TEXT,
+    "model.visual.stages": Limit(lambda value: 1 <= value <= 7, "from 1 to 7"),
+    "model.visual.width": at_least(1),
+    "model.audio.frontend": one_of("logmel", "wav2vec2"),
+    "data.sources.NAME.shards": TEXT,
+    "data.sources.NAME.weight": ABOVE_0,
+    "data.frames": at_least(1),
+    "data.shortest": at_least(0),
+    "data.batch": at_least(1),
+    "data.forged": SHARE,
+    "data.paired": SHARE,
+    "data.jitter": Limit(lambda value: 0 <= value <= MAX_SHIFT, f"from 0 to {MAX_SHIFT}, as far as the model looks"),
+    "data.workers": at_least(0),
+    "data.cache.windows": at_least(0),
+    "data.cache.folder": TEXT,
+    "validation.held_out": Limit(lambda value: value == 0 or value >= 2, "0 (nobody) or at least 2 (one person in 2)"),
+    "validation.every": at_least(1),
+    "validation.clips": at_least(1),
+    "validation.frames": at_least(1),
+    "validation.metric": one_of("mean", "visual", "audio", "sync", "fake"),
+    "validation.patience": at_least(0),
+    **{f"weights.{field.name}": NOT_NEGATIVE for field in fields(LossWeights)},
+    "optim.rate": ABOVE_0,
+    "optim.weight_decay": NOT_NEGATIVE,
+    "optim.layer_decay": Limit(lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "optim.warm_up": SHARE,
+    "optim.clip": ABOVE_0,
+    "optim.accumulate": at_least(1),
+    "optim.ema": Limit(lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "steps": at_least(1),
+    "start": TEXT,
+    "teacher": TEXT,
+    "device": one_of("auto", "cpu"),
+    "precision": one_of("float32", "bf16"),
+    "threads": at_least(1),
+    "seed": at_least(0),
+    "save_every": at_least(1),
+    "out": TEXT,
 }
 
 
+def _nothing(config: TrainConfig) -> str | None:
+    if config.data.sources:
+        return None
+    return "data.sources is empty; say what to train on with data.sources.main.shards=FOLDER (see avfake prepare)"
+
+
 def _fault(config: TrainConfig) -> str | None:
-    """Say what is out of range or does not go together, first of all whether there is anything to train on."""
+    """Say what does not go together."""
     data, weights = config.data, config.weights
-    if not data.sources:
-        return "data.sources is empty; say what to train on with data.sources.main.shards=FOLDER (see avfake prepare)"
-    limits = [(key, attrgetter(key)(config), limit) for key, limit in _LIMITS.items()]
-    for name, source in data.sources.items():
-        limits.append((f"data.sources.{name}.shards", source.shards, _TEXT))
-        limits.append((f"data.sources.{name}.weight", source.weight, _ABOVE_0))
-    for key, value, limit in limits:
-        if not limit.holds(value):
-            return f"{key} is {_shown(value)}, but must be {limit.words}"
     if data.shortest > data.frames:
         return f"data.shortest is {data.shortest}, but must be at most data.frames, {data.frames}"
     if data.cache.windows and data.batch % 2:
@@ -416,27 +223,9 @@ def _fault(config: TrainConfig) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------- writing
+_SCHEMA = Schema(TrainConfig, _LIMITS, _fault, _ELSEWHERE, _nothing)
 
 
-def _shown(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
-
-
-def _escaped(value: Any) -> Any:
-    """Let ``${`` in a text be two letters, not the beginning of an interpolation."""
-    if isinstance(value, dict):
-        return {key: _escaped(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_escaped(part) for part in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration file and ``key=value`` pairs (see ``settings.load``). Raises ``ConfigError``."""
+    return settings.load(path, overrides, _SCHEMA)

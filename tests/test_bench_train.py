@@ -11,7 +11,8 @@ from tiny import TINY, eight, shards
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from avfake.config import CacheConfig, DataConfig, SourceConfig, TrainConfig, ValidationConfig, dump_config
+from avfake.config import CacheConfig, DataConfig, SourceConfig, TrainConfig, ValidationConfig
+from avfake.settings import dump
 from avfake.training import learner
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
@@ -49,7 +50,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         out=str(tmp_path / "run"),
     )
     path = tmp_path / "tiny.yaml"
-    path.write_text(dump_config(made))
+    path.write_text(dump(made))
     return path
 
 

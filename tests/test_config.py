@@ -15,20 +15,18 @@ from hypothesis import strategies as st
 
 from avfake.config import (
     CacheConfig,
-    ConfigError,
     DataConfig,
     LossWeights,
     OptimConfig,
     SourceConfig,
     TrainConfig,
     ValidationConfig,
-    differences,
-    dump_config,
     load_config,
 )
 from avfake.models import AVFakeModel, ModelConfig
 from avfake.models.audio import AudioConfig
 from avfake.models.visual import VisualConfig
+from avfake.settings import ConfigError, differences, dump
 from avfake.training.optim import freeze
 
 ROOT = Path(__file__).parents[1]
@@ -344,7 +342,7 @@ configs = st.builds(
 @given(config=configs)
 def test_what_is_written_is_read_back(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.yaml"
-    path.write_bytes(dump_config(config).encode())
+    path.write_bytes(dump(config).encode())
     assert load_config(path) == config
 
 

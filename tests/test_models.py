@@ -8,7 +8,7 @@ import torch
 import torchaudio
 from omegaconf import OmegaConf
 
-from avfake.config import ConfigError, load_config
+from avfake.config import load_config
 from avfake.models import (
     INVALID,
     MAX_SHIFT,
@@ -24,6 +24,7 @@ from avfake.models.audio import LogMel
 from avfake.models.fusion import SyncHead
 from avfake.models.pretrained import CheckpointConfig
 from avfake.models.visual import LipTower
+from avfake.settings import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

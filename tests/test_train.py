@@ -24,10 +24,10 @@ from avfake.config import (
     SourceConfig,
     TrainConfig,
     ValidationConfig,
-    dump_config,
 )
 from avfake.models import AVFakeModel, Calibration, load_checkpoint, save_checkpoint
 from avfake.models.pretrained import CheckpointConfig
+from avfake.settings import dump
 from avfake.training import TrainingError, learner, loop
 from avfake.training.cache import FrozenTowers, WindowCache
 from avfake.training.check import check
@@ -197,7 +197,7 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(corpus: str, t
             },
         )
         file = tmp_path / f"{out.name}.yaml"
-        file.write_text(dump_config(given))
+        file.write_text(dump(given))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.Popen([sys.executable, str(script), str(file)], env=environment, start_new_session=True)
 

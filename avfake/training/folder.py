@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from avfake import settings
 from avfake.clips import PREPROCESSING
-from avfake.config import TrainConfig, differences, dump_config, load_config
+from avfake.config import TrainConfig, load_config
 from avfake.evaluation.platt import fit
 from avfake.models import save_checkpoint
 from avfake.models.pretrained import CheckpointConfig
@@ -66,10 +67,10 @@ def claimed(config: TrainConfig, accelerator: Accelerator) -> Iterator[Path]:
             raise TrainingError(f"{out} is being trained in by another process: wait, or give another out.") from error
         if not _begun(out):
             with whole_file(str(file)) as stream:
-                stream.write(dump_config(config).encode())
+                stream.write(settings.dump(config).encode())
     try:
         accelerator.wait_for_everyone()
-        if other := [key for key in differences(load_config(file), config) if key not in LOOSE]:
+        if other := [key for key in settings.differences(load_config(file), config) if key not in LOOSE]:
             raise TrainingError(
                 f"{out} holds a run with another configuration (of {', '.join(other)}): give this one another out, or "
                 f"delete {out} to begin anew."
