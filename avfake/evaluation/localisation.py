@@ -54,9 +54,9 @@ def ap_at_iou(segments: Sequence[Segments], proposals: Sequence[Proposals], iou:
     or beyond) over recall = hits / all segments. Source: see the module. 0 without proposals, NaN without segments.
     """
     confidences, hits, total = [np.zeros(0)], [np.zeros(0, np.bool_)], 0
-    for fake, said in _checked(segments, proposals):
+    for fake, said in checked(segments, proposals):
         confidences.append(said[:, 0])
-        hits.append(_matched(_ious(said, fake) > iou))
+        hits.append(matched(ious(said, fake) > iou))
         total += len(fake)
     confidence, hit = np.concatenate(confidences), np.concatenate(hits)
     if not total or not len(confidence):
@@ -75,7 +75,7 @@ def ar_at_n(segments: Sequence[Segments], proposals: Sequence[Proposals], number
     The share of all videos' segments that some proposal meets with an IoU above a threshold, averaged over thresholds
     0.5, 0.55 to 0.95; one proposal may meet several segments. Source: see the module. NaN without segments.
     """
-    best = [_ious(said[:number], fake).max(axis=0, initial=0.0) for fake, said in _checked(segments, proposals)]
+    best = [ious(said[:number], fake).max(axis=0, initial=0.0) for fake, said in checked(segments, proposals)]
     reached = np.concatenate(best) if best else np.zeros(0)
     return float(np.mean([(reached > iou).mean() for iou in AR_IOUS])) if len(reached) else NAN
 
@@ -95,7 +95,7 @@ def challenge_score(figures: Mapping[str, float]) -> float:
     return float(sum(means) / 2)
 
 
-def _checked(
+def checked(
     segments: Sequence[Segments], proposals: Sequence[Proposals]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Segments (S, 2) and proposals (P, 3) of each video, the most confident first."""
@@ -113,7 +113,7 @@ def _checked(
     return videos
 
 
-def _ious(proposals: NDArray[np.float64], segments: NDArray[np.float64]) -> NDArray[np.float64]:
+def ious(proposals: NDArray[np.float64], segments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union (P, S)."""
     starts, ends = proposals[:, 1, None], proposals[:, 2, None]
     shared = np.minimum(ends, segments[:, 1]) - np.maximum(starts, segments[:, 0])
@@ -121,7 +121,7 @@ def _ious(proposals: NDArray[np.float64], segments: NDArray[np.float64]) -> NDAr
     return np.maximum(shared, 0) / covered
 
 
-def _matched(fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def matched(fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which proposals are hits: each segment in turn takes the first that fits and is free."""
     taken = np.zeros(len(fits), np.bool_)
     for fit in fits.T:
