@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -72,7 +72,7 @@ class Figure:
     ``question`` and ``metric`` (a name of ``METRICS``, or a protocol's own) identify it within a test set; ``title`` is
     what people call the metric. ``low`` and ``high``: 95 % bootstrap interval, NaN where there is none. ``value`` is
     NaN where the trials do not define it, and ``note`` then says why. ``judged`` of ``total`` trials went into it,
-    ``genuine`` and ``fake`` of these (0 both where trials are no clips).
+    ``genuine`` and ``fake`` of these (0 both where trials are no clips). ``part_of`` and ``by`` are the question's.
     """
 
     question: str
@@ -87,6 +87,8 @@ class Figure:
     fake: int
     best: float = 1.0
     note: str = ""
+    part_of: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,7 @@ def answer(table: Table, question: Question, resamples: int) -> list[Figure]:
     if table.scale != "rank":
         given |= {"probability": probability(found.scores, table.scale), "ratio": ratio(found.scores, table.scale)}
     persons = table.persons()
-    return [
+    figures = (
         figure(
             question.name,
             metric,
@@ -152,7 +154,8 @@ def answer(table: Table, question: Question, resamples: int) -> list[Figure]:
         )
         for metric in question.metrics
         if METRICS[metric].takes in given
-    ]
+    )
+    return [replace(each, part_of=question.part_of, by=question.by) for each in figures]
 
 
 def figure(

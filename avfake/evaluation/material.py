@@ -67,7 +67,7 @@ class Material:
     """A test set as a detector has judged it.
 
     ``frames``     yields the frames of every clip, by clip; None where there are none (somebody's score file).
-    ``proposals``  by row id, where somebody's file brings them; else they are made from ``frames``.
+    ``proposals``  by row id: those of somebody's file, or made from ``frames`` where rows have segments; None: neither.
     ``swaps``, ``delays``  trials of sync, where the protocol asks for them.
     ``asv``        errors of the speaker verifier, where its scores were given.
     """
