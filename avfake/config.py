@@ -42,7 +42,8 @@ class DataConfig:
     batch cut to a length drawn from ``shortest`` to ``frames`` (0: always ``frames``). Of genuine windows the share
     ``forged`` goes through a forger; the share ``paired`` of windows comes with its counterpart, a fake with its
     source. Lips and voice are cut up to ``jitter`` frames apart, so that position betrays nothing. ``workers``
-    processes decode, forge and augment; 0: none but the one that trains.
+    processes decode, forge and augment; 0: none but the one that trains. Of the methods and corpora in ``leave_out``
+    nothing is trained on or validated on, to be met in the evaluation for the first time.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class DataConfig:
     jitter: int = 11
     augmented: bool = True
     workers: int = 1
+    leave_out: list[str] = field(default_factory=list)
     cache: CacheConfig = field(default_factory=CacheConfig)
 
 

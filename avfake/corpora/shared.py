@@ -20,9 +20,6 @@ from avfake.corpora import CorpusError, Reader
 from avfake.corpora.layout import one_of, require, table
 from avfake.manifest import SPLITS, Label, Labels, Row
 
-NAME = "shared corpus v1"
-"""What checkpoints call it."""
-
 _VIDEO_COLUMNS = ("file", "split", "label", "fake_kind", "method", "source", "identity", "language", "notes")
 _AUDIO_COLUMNS = ("file", "split", "label", "kind", "system", "source", "speaker", "language", "pair")
 

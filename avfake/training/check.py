@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from avfake.config import TrainConfig
 from avfake.shards import Entry, ShardFolder, read_entries
 from avfake.training import TrainingError
 from avfake.training.heldout import held_out
-from avfake.training.loader import LoaderConfig, Source, drawable, rows_out
+from avfake.training.loader import LoaderConfig, Source, drawable, left_out, rows_out
 
 log = logging.getLogger(__name__)
 
 
-def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
-    """Return the names of the corpora to train on.
+class Taught(NamedTuple):
+    """What a model learns from: names of corpora, and of the methods of their fakes."""
 
-    Raises ``TrainingError`` unless every task that has a weight has something to learn from in the split train, and
-    something is held out to choose by.
+    corpora: list[str]
+    methods: list[str]
+
+
+def check(config: TrainConfig, sources: Sequence[Source]) -> Taught:
+    """Return what is trained on.
+
+    Raises ``TrainingError`` unless every task that has a weight has something to learn from in the split train,
+    something is held out to choose by, and what is to be left out is there.
     """
     loader = loader_config(config)
     usable: list[Entry] = []
     held: list[Entry] = []
+    names: set[str | None] = set()
     for source in sources:
         out = rows_out(source, loader)
         for shard in ShardFolder(source.folder).shards:
@@ -30,7 +39,14 @@ def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
                 usable += drawable(source.folder, shard.name, loader, out)
             if shard.split in ("train", "dev"):
                 entries = read_entries(source.folder, shard.name)
+                names |= {name for entry in entries for name in (entry.row.method, entry.row.corpus)}
+                entries = [entry for entry in entries if not left_out(entry.row, loader.leave_out)]
                 held += [entry for entry in entries if shard.split == "dev" or held_out(entry.row, loader.held_out)]
+    if unknown := [name for name in loader.leave_out if name not in names]:
+        known = ", ".join(sorted(name for name in names if name is not None))
+        raise TrainingError(
+            f"data.leave_out: {_named(sources)} have no method and no corpus {unknown[0]!r}; they have {known}."
+        )
     needs = _needs(config, usable)
     if lacking := [need for need, met in needs if not met]:
         raise TrainingError(
@@ -53,7 +69,8 @@ def check(config: TrainConfig, sources: Sequence[Source]) -> list[str]:
     for aspect, weight in (("visual", config.weights.visual), ("audio", config.weights.audio)):
         if weight and 1 not in _labels(usable, aspect):
             log.warning("%s: no clip is known to be fake, so that forgeries of genuine ones alone teach it", aspect)
-    return sorted({entry.row.corpus for entry in usable})
+    methods = {entry.row.method for entry in usable if entry.row.method is not None}
+    return Taught(sorted({entry.row.corpus for entry in usable}), sorted(methods))
 
 
 def loader_config(config: TrainConfig) -> LoaderConfig:
@@ -68,6 +85,7 @@ def loader_config(config: TrainConfig) -> LoaderConfig:
         augmented=data.augmented,
         held_out=config.validation.held_out,
         seed=config.seed,
+        leave_out=tuple(data.leave_out),
         faces=not any((weights.audio, weights.sync, weights.mismatch, weights.fake, weights.distil)),
     )
 

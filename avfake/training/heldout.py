@@ -27,6 +27,7 @@ from avfake.training.loader import (
     file_number,
     held_out,
     labels_of,
+    left_out,
     person_of,
 )
 
@@ -44,6 +45,7 @@ def heldout_windows(
     batch: int,
     rank: int = 0,
     world: int = 1,
+    leave_out: Sequence[str] = (),
 ) -> Iterator[tuple[Batch, list[Row]]]:
     """Yield batches of at most ``batch`` windows, as they were recorded, each with the rows of its windows.
 
@@ -51,7 +53,8 @@ def heldout_windows(
     whom ``held_out(row, n)`` is true. Clips whose labels are all unknown are passed over. Where there are more than
     ``clips``, as many are chosen, in turn from faces and voices alone, from genuine and fake windows, from corpora and
     from people, so that of each of these as many are there as of the others, or all. The choice and its order depend on
-    the shards, ``held_out``, ``clips`` and ``frames`` alone.
+    the shards, ``held_out``, ``clips`` and ``frames`` alone. Nothing is of the methods and corpora in
+    ``leave_out``.
 
     A batch has one length T: ``frames``, or, for clips with lips that are shorter, the multiple of 20 frames below
     theirs; those that have not even 20 are left out. Shorter voices are repeated. Batches are dealt to the ranks in
@@ -68,7 +71,9 @@ def heldout_windows(
     folders = tuple(dict.fromkeys(source.folder for source in sources))
     batches = chain.from_iterable(
         (group[n : n + batch] for n in range(0, len(group), batch))
-        for group in (list(group) for _, group in groupby(_chosen(folders, held_out, clips, frames), _length))
+        for group in (
+            list(group) for _, group in groupby(_chosen(folders, held_out, clips, frames, tuple(leave_out)), _length)
+        )
     )
     for number, places in enumerate(batches):
         if number % world == rank:
@@ -109,9 +114,11 @@ Groups = dict[tuple[bool, bool, str], list[_Place]]
 
 # Validation comes again and again, and to read the indexes of a large corpus takes minutes.
 @lru_cache(maxsize=1)
-def _chosen(folders: tuple[str, ...], n: int, clips: int, frames: int) -> tuple[_Place, ...]:
+def _chosen(
+    folders: tuple[str, ...], n: int, clips: int, frames: int, leave_out: tuple[str, ...]
+) -> tuple[_Place, ...]:
     groups: Groups = defaultdict(list)
-    for place in _places(folders, n, frames):
+    for place in _places(folders, n, frames, leave_out):
         row = place.row
         group = groups[place.entry.has_lips, 1 in labels_of(row), row.corpus]
         group.append(place)
@@ -134,7 +141,7 @@ def _chosen(folders: tuple[str, ...], n: int, clips: int, frames: int) -> tuple[
     return tuple(sorted(chosen, key=lambda p: (p.length, p.entry.has_lips, order[p.folder], p.shard, p.entry.offset)))
 
 
-def _places(folders: tuple[str, ...], n: int, frames: int) -> Iterator[_Place]:
+def _places(folders: tuple[str, ...], n: int, frames: int, leave_out: tuple[str, ...] = ()) -> Iterator[_Place]:
     """Yield the window of every clip that may be validated on."""
     for folder in folders:
         for shard in ShardFolder(folder).shards:
@@ -144,7 +151,7 @@ def _places(folders: tuple[str, ...], n: int, frames: int) -> Iterator[_Place]:
                 length = frames
                 if entry.has_lips and entry.frames < frames:
                     length = entry.frames // STEP * STEP
-                if length == 0 or set(labels_of(entry.row)) == {None}:
+                if length == 0 or set(labels_of(entry.row)) == {None} or left_out(entry.row, leave_out):
                     continue
                 if shard.split == "dev" or held_out(entry.row, n):
                     size = min(length, entry.frames)

@@ -83,6 +83,7 @@ class LoaderConfig:
                   shards hold no counterpart, the second is drawn alone. An odd batch leaves its last slot alone.
     ``held_out``  n leaves out the people of whom ``held_out(row, n)`` is true, and the fakes made from their clips; 0
                   leaves out nobody.
+    ``leave_out`` methods and corpora of which no clip is drawn.
     """
 
     frames: int = 64
@@ -94,6 +95,7 @@ class LoaderConfig:
     paired: float = 0.0
     held_out: int = 0
     faces: bool = False
+    leave_out: tuple[str, ...] = ()
 
 
 class Window(NamedTuple):
@@ -241,6 +243,7 @@ def drawable(folder: str, name: str, config: LoaderConfig, out: Collection[tuple
         and set(labels_of(entry.row)) != {None}
         and _key(entry.row) not in out
         and (entry.row.corpus, entry.row.original) not in out
+        and not left_out(entry.row, config.leave_out)
     ]
 
 
@@ -481,6 +484,11 @@ def held_out(row: Row, n: int) -> bool:
     """
     who = row.identity or row.original or row.id
     return n > 0 and row.split == "train" and crc32(who.encode("utf-8", "backslashreplace")) % n == 0
+
+
+def left_out(row: Row, names: Collection[str]) -> bool:
+    """Tell whether a row's method or corpus is one of ``names``."""
+    return row.method in names or row.corpus in names
 
 
 def file_number(row: Row) -> int:

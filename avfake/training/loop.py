@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Path:
     """
     accelerator = begin(config)
     sources = [Source(source.shards, source.weight) for source in config.data.sources.values()]
-    corpora = check(config, sources)
+    taught = check(config, sources)
     with ExitStack() as stack:
         out = stack.enter_context(claimed(config, accelerator))
         learner = Learner(config, accelerator)
@@ -80,7 +80,7 @@ def train(config: TrainConfig) -> Path:
             if best:
                 standing.best, standing.best_step, standing.figures = _value(figures, config), standing.step, figures
                 if main:
-                    keep(out, learner, corpora, trials)
+                    keep(out, learner, taught, trials)
             told.validation(standing.step, figures, best)
             if history is not None and trackers is not None:
                 history.add(standing.step, "validation", **figures, best=best)
@@ -202,4 +202,5 @@ class _HeldOut:
             VALIDATION_BATCH,
             rank=accelerator.process_index,
             world=accelerator.num_processes,
+            leave_out=self._config.data.leave_out,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +17,22 @@ from avfake.manifest import Row
 from avfake.models.fusion import AVFakeModel, Scores
 from avfake.models.visual import LipTower
 from avfake.training.batch import Batch
+from avfake.training.loader import person_of
 
 MIN_SYNC_FRAMES = 50  # below two seconds sync is a guess
 
-Trial = tuple[str, int, float]
-"""Corpus, label, logit."""
+
+class Trial(NamedTuple):
+    """What was said of a clip: who is in it, as (corpus, person), its label, a logit."""
+
+    person: tuple[str, str]
+    label: int
+    logit: float
+
+    @property
+    def corpus(self) -> str:
+        """The corpus it comes from."""
+        return self.person[0]
 
 
 @dataclass
@@ -44,8 +56,8 @@ class Trials:
         pooled figure would measure how corpora differ.
         """
         figures = {name: auc(*_columns(getattr(self, name))) for name in ("visual", "sync", "fake")}
-        corpora = {trial[0] for trial in self.audio}
-        figures["audio"] = mean_auc([_columns([t for t in self.audio if t[0] == corpus]) for corpus in sorted(corpora)])
+        corpora = sorted({trial.corpus for trial in self.audio})
+        figures["audio"] = mean_auc([_columns([t for t in self.audio if t.corpus == corpus]) for corpus in corpora])
         known = {name: value for name, value in figures.items() if name in aspects and not np.isnan(value)}
         return {**known, "mean": float(np.mean(list(known.values())))} if known else {}
 
@@ -53,9 +65,13 @@ class Trials:
         """Labels and logits of each aspect that was judged."""
         return {name: _columns(trials) for name, trials in vars(self).items() if trials}
 
+    def people(self, aspect: str) -> list[tuple[str, str]]:
+        """Who each of an aspect's ``logits`` is of."""
+        return [trial.person for trial in getattr(self, aspect)]
+
 
 def _columns(trials: Sequence[Trial]) -> tuple[list[int], list[float]]:
-    return [label for _, label, _ in trials], [logit for _, _, logit in trials]
+    return [trial.label for trial in trials], [trial.logit for trial in trials]
 
 
 @torch.no_grad()
@@ -68,23 +84,23 @@ def judge(model: AVFakeModel, batches: Iterable[tuple[Batch, Sequence[Row]]]) ->
         for n, row in enumerate(rows):
             label = batch.labels[n].tolist()
             if batch.has_lips[n] and label[0] == label[0]:
-                trials.visual.append((row.corpus, int(label[0]), scores.visual[n].item()))
+                trials.visual.append(Trial(person_of(row), int(label[0]), scores.visual[n].item()))
             if batch.has_audio[n] and label[1] == label[1]:
-                trials.audio.append((row.corpus, int(label[1]), scores.audio[n].item()))
+                trials.audio.append(Trial(person_of(row), int(label[1]), scores.audio[n].item()))
             fake = _any_fake(label, bool(batch.has_lips[n]), bool(batch.has_audio[n]))
             if fake is not None:
-                trials.fake.append((row.corpus, fake, scores.fake[n].item()))
+                trials.fake.append(Trial(person_of(row), fake, scores.fake[n].item()))
             both = batch.has_lips[n] and batch.has_audio[n]
             if both and label[2] == 0 and batch.length >= MIN_SYNC_FRAMES:
-                voices[batch.length].append(_Synced(row, lips[n], voice[n]))
+                voices[batch.length].append(_Synced(person_of(row), lips[n], voice[n]))
             elif both and label[2] == 1:
-                trials.sync.append((row.corpus, 1, scores.sync[n].item()))
+                trials.sync.append(Trial(person_of(row), 1, scores.sync[n].item()))
     for synced in voices.values():
         for n, one in enumerate(synced):
             others = [other for other in synced[n:] + synced[:n] if other.person != one.person]
             if others:
                 logits = model.sync_head(model.sync_head.map(*_stack((one, one), (one, others[0]))))
-                trials.sync += [(one.row.corpus, label, logit) for label, logit in enumerate(logits.tolist())]
+                trials.sync += [Trial(one.person, label, logit) for label, logit in enumerate(logits.tolist())]
     return trials
 
 
@@ -92,13 +108,9 @@ def judge(model: AVFakeModel, batches: Iterable[tuple[Batch, Sequence[Row]]]) ->
 class _Synced:
     """Gated embeddings (T, E) of lips and voice that belong together."""
 
-    row: Row
+    person: tuple[str, str]
     lips: Tensor
     voice: Tensor
-
-    @property
-    def person(self) -> tuple[str, str]:
-        return self.row.corpus, self.row.identity or self.row.id
 
 
 def _stack(lips: Sequence[_Synced], voices: Sequence[_Synced]) -> tuple[Tensor, Tensor]:
