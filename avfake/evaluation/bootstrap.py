@@ -165,6 +165,8 @@ def _draws(
     known = [None] * len(labels) if groups is None else list(groups)
     if not len(labels) == len(scores) == len(known):
         raise ValueError(f"{len(labels)} labels, {len(scores)} scores and {len(known)} groups do not fit")
+    if not resamples:
+        return
     members: dict[Hashable, list[int]] = defaultdict(list)
     for trial, group in enumerate(known):
         members[("alone", trial) if group is None else ("group", group)].append(trial)
