@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.clips import Clip
 from avfake.manifest import Row
+from avfake.media import Decoder, MediaError
+from avfake.storage import local_copy
 
 
 @dataclass(eq=False)
@@ -57,3 +61,23 @@ class Sample:
         middles = (np.arange(self.clip.frames) + 0.5) / FPS
         inside = [(start <= middles) & (middles < end) for start, end in segments]
         return np.any(inside, axis=0).astype(np.float32)
+
+
+@contextmanager
+def opened(row: Row, *, threads: int = 1) -> Iterator[Decoder]:
+    """Open the media of a row, its picture and its sound on one clock; it is closed afterwards.
+
+    Raises ``MediaError`` and ``StorageError``, which name the row's files, not local copies of them.
+    """
+    with ExitStack() as stack:
+        addresses = [address for address in (row.video, row.audio) if address is not None]
+        paths = [stack.enter_context(local_copy(address)) for address in addresses]
+        try:
+            decoder = Decoder(paths[0], sound=paths[1] if len(paths) == 2 else None, threads=threads)
+            stack.callback(decoder.close)
+            yield decoder
+        except MediaError as error:
+            text = str(error)
+            for path, address in zip(paths, addresses, strict=True):
+                text = text.replace(path, address)
+            raise MediaError(text) from error

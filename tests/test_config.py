@@ -30,7 +30,7 @@ from avfake.settings import ConfigError, differences, dump
 from avfake.training.optim import freeze
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "eval")
 SHARDS = "data.sources.main.shards=shards/mine"
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from avfake.evaluation.metrics import auc, cllr, eer, mean_auc, recall_at_fpr, threshold_at_fpr
-from avfake.evaluation.shared_corpus import delayed
 
 
 def test_perfect_and_inverted_scores() -> None:
@@ -44,12 +43,3 @@ def test_threshold_keeps_its_false_positive_rate() -> None:
     assert (genuine > threshold).mean() == 0.05
     assert recall_at_fpr([*np.zeros(100), 1, 1], [*genuine, 0.945, 0.93], 0.05) == 0.5
     assert threshold_at_fpr([0.3], 0.05) == 0.3
-
-
-def test_delays_pad_with_edge_samples() -> None:
-    voice = np.arange(1, 3 * 640 + 1, dtype=np.float32)
-    later, earlier = delayed(voice, 1), delayed(voice, -1)
-    assert (later[:640] == 1).all()
-    assert (later[640:] == voice[:-640]).all()
-    assert (earlier[-640:] == voice[-1]).all()
-    assert (earlier[:-640] == voice[640:]).all()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -18,8 +18,9 @@ from avfake.faces import Backend, FaceError, FaceRecord, load_backend, track_fac
 from avfake.manifest import Row
 from avfake.media import Decoder, MediaError
 from avfake.prepare.plan import Job, PrepareError, digest
+from avfake.samples import opened
 from avfake.shards import INDEX_SCHEMA, PREPARED, Entry, ShardError, ShardWriter, dumps, read_index
-from avfake.storage import StorageError, join, local_copy, read_bytes, remove, sha256, stamp, whole_file, write_bytes
+from avfake.storage import StorageError, join, read_bytes, remove, sha256, stamp, whole_file, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Worker:
     def _extract(self, job: Job, row: Row, record: Record) -> list[_Piece]:
         """Return the clips of the main face, or of the sound where the row has no video; fill in the record."""
         path = row.video or row.audio  # not that of a local copy
-        with _opened(row) as decoder:
+        with opened(row) as decoder:
             if row.video is None:
                 pieces = [_piece(clip, path) for clip in extract(decoder, None)]
             elif decoder.info.video is None:
@@ -225,7 +226,7 @@ class Worker:
         """Return the faces of an original, None where it cannot be read."""
         if self._followed[0] != original.id:
             self._followed = original.id, None
-            with suppress(MediaError, StorageError), _opened(original) as decoder:
+            with suppress(MediaError, StorageError), opened(original) as decoder:
                 record = FaceRecord(decoder.info)
                 for _ in record.follow(decoder, self._faces(job)):
                     pass
@@ -267,23 +268,6 @@ def _addresses(job: Job, row: Row) -> list[str]:
 def _file(address: str) -> tuple[str, int | None, str | None, str | None]:
     found = stamp(address)
     return (address, None, None, None) if found is None else (address, *found, sha256(address))
-
-
-@contextmanager
-def _opened(row: Row) -> Iterator[Decoder]:
-    """Open the media of a row; errors name its files, not local copies of them."""
-    with ExitStack() as stack:
-        addresses = [address for address in (row.video, row.audio) if address is not None]
-        paths = [stack.enter_context(local_copy(address)) for address in addresses]
-        try:
-            decoder = Decoder(paths[0], sound=paths[1] if len(paths) == 2 else None)
-            stack.callback(decoder.close)
-            yield decoder
-        except MediaError as error:
-            text = str(error)
-            for path, address in zip(paths, addresses, strict=True):
-                text = text.replace(path, address)
-            raise MediaError(text) from error
 
 
 class _Piece(NamedTuple):

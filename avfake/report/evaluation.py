@@ -42,6 +42,7 @@ _SAME_TRIALS = ("all", "trimmed")  # rows that are about the clips that a shortc
 _POINTS = 200
 _BINS = 20
 _MOST_PARTS = 12
+_MOST_CORPORA = 5
 _MOST_FAILURES = 5
 _MOST_METRICS = 4
 _NAME = 15  # columns of the summary: with these, tables of several questions are aligned
@@ -50,6 +51,15 @@ _SHORTCUTS = (("metadata", 8), ("unseen", 6), ("silence", 7))
 
 
 # What is told.
+
+
+def trained_on(evaluation: Evaluation) -> str:
+    """Return the names of the corpora that the detector has learned from, of many the first few."""
+    names = evaluation.trained_on
+    if names is None:
+        return "not told"
+    more = len(names) - _MOST_CORPORA
+    return (", ".join(names[:_MOST_CORPORA]) or "nothing") + (f" and {more:,} more" if more > 0 else "")
 
 
 def number(metric: str, value: float) -> str:
@@ -474,7 +484,7 @@ def _plain(value: Any) -> Any:
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation, made for 100 columns: the summary of each test set, then its parts, then what failed."""
     console.print(Text.assemble((shown(evaluation.detector), "bold"), (f"  {shown(evaluation.fingerprint)}", "dim")))
-    trained = "not told" if evaluation.trained_on is None else ", ".join(evaluation.trained_on) or "nothing"
+    trained = trained_on(evaluation)
     console.print(_indented(f"Trained on: {shown(trained)}"))
     for sentence in sentences(evaluation):
         console.print(_indented(shown(sentence), "- "))

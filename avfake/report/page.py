@@ -42,6 +42,7 @@ from avfake.report.evaluation import (
     sentences,
     shortcut_cells,
     shortcut_of,
+    trained_on,
     with_interval,
 )
 from avfake.report.terminal import reason, shown
@@ -69,6 +70,7 @@ def write_page(evaluation: Evaluation, address: str) -> None:
     environment.filters["shown"] = shown
     text = environment.get_template("evaluation.html.j2").render(
         evaluation=evaluation,
+        trained_on=trained_on,
         sentences=sentences(evaluation),
         domains=DOMAINS,
         colours=charts.COLOURS,

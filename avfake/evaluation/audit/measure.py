@@ -321,7 +321,7 @@ def _measure_audio(path: str, info: MediaInfo, numbers: dict[str, float], words:
     words["audio_codec"] = info.audio.codec
     numbers["sample_rate_hz"], numbers["channels"] = info.audio.sample_rate, info.audio.channels
     samples = _Samples()
-    for block in _at_16_khz(path):
+    for block in at_16_khz(path):
         samples.add(block)
     if samples.count:
         seconds = samples.count / SAMPLE_RATE
@@ -382,7 +382,21 @@ class _Samples:
             self.lufs = float(metered.metadata["lavfi.r128.I"])
 
 
-def _at_16_khz(path: str) -> Iterator[NDArray[np.float32]]:
+def leading_silence(path: str) -> float | None:
+    """Return the seconds of a file's sound before the first that is not silent, all of it where none is.
+
+    None without sound. As ``leading_silence_s`` of ``measure``, but decoding no more than it must.
+    """
+    count = 0
+    for block in at_16_khz(path):
+        loud = np.flatnonzero(np.abs(block) > SILENCE)
+        if len(loud):
+            return (count + int(loud[0])) / SAMPLE_RATE
+        count += len(block)
+    return count / SAMPLE_RATE if count else None
+
+
+def at_16_khz(path: str) -> Iterator[NDArray[np.float32]]:
     """Yield the 16 kHz mono samples of the stream from its own first one on."""
     source = Source(path, "audio", threads=1)
     with closing(source.container):
