@@ -31,13 +31,17 @@ class AvfakeError(Exception):
     """
 
 
-def load_detector(model: str = "mini", *, device: str = "cpu", threads: int = 1) -> Detector:
+def load_detector(
+    model: str = "mini", *, device: str = "cpu", threads: int = 1, false_alarms: float | None = None
+) -> Detector:
     """Return a ready ``Detector``: ``load_detector().detect("clip.mp4")``.
 
     ``model`` is the name of an embedded model, a checkpoint directory or ``hf:org/name``; ``device`` is a
     torch device; ``threads`` bounds CPU threads (more than one rarely helps: run one process a core instead).
-    Raises ``AvfakeError`` if the model cannot be loaded.
+    ``false_alarms`` is the stated false-positive rate whose thresholds decide what is called fake; None is 0.05, or
+    the next one that the model has (docs/calibration.md). Raises ``AvfakeError`` if the model cannot be loaded or has
+    no thresholds for the rate.
     """
     from avfake.detect import Detector
 
-    return Detector.from_pretrained(model, device=device, threads=threads)
+    return Detector.from_pretrained(model, device=device, threads=threads, false_alarms=false_alarms)

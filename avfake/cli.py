@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avfake.report.results import ResultList
 
 LONG_S = 20.0  # longer input gets a progress bar
+MOST_CORPORA = 5  # that are named of those a model was trained on
 ERROR_SCHEMA = "avfake-error-1"
 BATCH_SCHEMA = "avfake-detections-1"
 
@@ -86,6 +87,12 @@ def detect(
     model: ModelOption = "mini",
     device: DeviceOption = "cpu",
     faces: FacesOption = "auto",
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarms", metavar="R", help="The false-positive rate whose thresholds decide; 0.05 if it is there."
+        ),
+    ] = None,
     threads: Annotated[
         int, typer.Option("--threads", min=1, metavar="N", help="CPU threads; more than one rarely helps.")
     ] = 1,
@@ -110,12 +117,12 @@ def detect(
     with _errors_told(), ExitStack() as stack:
         files, lines = _opened(paths, out, stack)
         if engine == "local" and workers == 0:
-            detector = _load(model, device, faces, threads, progress)
+            detector = _load(model, device, faces, false_alarms, threads, progress)
             waiting = _unjudged(files, lines, detector.fingerprint, entries if as_json else {})
             results = ((file, _judge(detector, file, number, len(files), progress)) for number, file in waiting)
         else:
             kept = entries if as_json else {}
-            results = _judge_at_once(files, lines, kept, model, device, faces, engine, workers, progress)
+            results = _judge_at_once(files, lines, kept, model, device, faces, false_alarms, engine, workers, progress)
         for file, result in results:
             judged += 1
             if isinstance(result, str):
@@ -148,7 +155,7 @@ def demo() -> None:
 
     console = Console(highlight=False)
     with _errors_told():
-        detector = _load("mini", "cpu", "auto", 1, Console(stderr=True))
+        detector = _load("mini", "cpu", "auto", None, 1, Console(stderr=True))
         from avfake.demo import run_demo
 
         run_demo(detector, console)
@@ -295,6 +302,62 @@ def train(
         typer.echo(f"  avfake detect --model {shlex.quote(str(folder))} clip.mp4")
 
 
+@app.command("eval")
+def evaluate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to judge, on what, as in configs/eval.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values to change, as in model=runs/mine.")
+    ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also judge damaged copies of some clips (docs/robustness.md).")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document and nothing else instead of tables.")
+    ] = False,
+) -> None:
+    """Measure a model, or somebody's scores, on test sets; run it again to go on.
+
+    Writes scores as Parquet, report.json and report.html into the configuration's out. Exit code 0: everything was
+    judged or honestly not judged; 1: some clip failed, or it cannot go on.
+    """
+    from rich.console import Console
+
+    progress = Console(stderr=True, highlight=False)
+    with _errors_told():
+        from avfake.evaluation.config import load_config
+
+        settings = load_config(config, changes or ())
+        try:
+            from avfake.evaluation.run import evaluate as run
+        except ModuleNotFoundError as error:
+            if error.name != "pyarrow":
+                raise
+            raise AvfakeError('evaluation needs pyarrow; get it with pip install "avfake[eval]"') from error
+        from avfake.report.evaluation import document, print_evaluation
+        from avfake.report.page import write_page
+        from avfake.report.progress import Stages
+        from avfake.storage import join, make_folder, write_bytes
+
+        _check_device(settings.device)
+        make_folder(settings.out)
+        try:
+            with Stages(progress) as told:
+                found = run(settings, corruptions=corruptions, told=told)
+        except KeyboardInterrupt:
+            _tell(f"stopped; the same command goes on with what is in {settings.out}")
+            raise typer.Exit(130) from None
+        write_bytes(join(settings.out, "report.json"), _json(document(found)).encode())
+        write_page(found, join(settings.out, "report.html"))
+        if as_json:
+            typer.echo(_json(document(found)))
+        else:
+            print_evaluation(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+            typer.echo(f"The page is {join(settings.out, 'report.html')}")
+        failed = sum(len(one.failed) for one in found.sets)
+    if failed:
+        raise typer.Exit(1)
+
+
 @app.command()
 def models() -> None:
     """List the models inside this package: size, training data, figures."""
@@ -305,7 +368,7 @@ def models() -> None:
         config: Any = OmegaConf.to_container(OmegaConf.create((folder / "config.yaml").read_text(encoding="utf-8")))
         with resources.as_file(folder / "model.safetensors") as weights:
             typer.echo(f"{folder.name}  {weights.stat().st_size / 1e6:.1f} MB")
-        typer.echo(f"  trained on  {', '.join(config['corpora']) or 'not told'}")
+        typer.echo(f"  trained on  {_some(config['corpora']) or 'not told'}")
         figures = list(_figures(config["metrics"]))
         for index, (name, value) in enumerate(figures or [("none recorded", "")]):
             typer.echo(f"  {'' if index else 'figures':10}  {name} {value}".rstrip())
@@ -381,6 +444,7 @@ def _load(
     model: str,
     device: str,
     faces: Literal["auto", "facemesh", "face_alignment"],
+    false_alarms: float | None,
     threads: int,
     progress: Console,
 ) -> Detector:
@@ -389,7 +453,7 @@ def _load(
         from avfake.detect import Detector
 
         _check_device(device)
-        return Detector.from_pretrained(model, device=device, threads=threads, faces=faces)
+        return Detector.from_pretrained(model, device=device, threads=threads, faces=faces, false_alarms=false_alarms)
 
 
 def _check_device(device: str) -> None:
@@ -457,6 +521,7 @@ def _judge_at_once(
     model: str,
     device: str,
     faces: Literal["auto", "facemesh", "face_alignment"],
+    false_alarms: float | None,
     engine: Literal["local", "ray"],
     workers: int,
     progress: Console,
@@ -473,10 +538,11 @@ def _judge_at_once(
     if engine == "local":
         _check_device(device)
     faces = backend_name(faces)
-    waiting = (file for _, file in _unjudged(files, lines, fingerprint(fingerprint_of(model), faces), entries))
+    judged_by = fingerprint(fingerprint_of(model), faces, false_alarms)
+    waiting = (file for _, file in _unjudged(files, lines, judged_by, entries))
     with Progress(console=progress, disable=not progress.is_terminal, transient=True) as bar:
         task = bar.add_task("judging", total=len(files))
-        make = Judges(model, device, faces)
+        make = Judges(model, device, faces, false_alarms)
         for file, result in run(make, waiting, engine=engine, workers=workers, gpu=device.startswith("cuda")):
             bar.update(task, advance=1)
             yield file, f"{file}: {result.reason}; try it alone" if isinstance(result, Died) else result
@@ -508,6 +574,12 @@ def _shown(progress: Console, path: str, label: str) -> Iterator[Callable[[float
 
 def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _some(names: list[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - MOST_CORPORA
+    return ", ".join(names[:MOST_CORPORA]) + (f" and {more} more" if more > 0 else "")
 
 
 def _figures(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,25 +17,32 @@ from silero_vad import load_silero_vad
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, __version__
 from avfake.clips import PREPROCESSING, Clip, extract
 from avfake.faces import Backend, BackendName, FaceError, backend_name, load_backend
-from avfake.judging import SCHEMA, Detection, Judge, Piece, WindowScore, runs
+from avfake.judging import EVEN_ODDS, FALSE_ALARMS, SCHEMA, Detection, Judge, Piece, WindowScore, default_rate, runs
 from avfake.media import Decoder
 from avfake.models import INVALID, SHIFTS, AVFakeModel, Checkpoint, CheckpointError, load_checkpoint
 from avfake.storage import sha256
 
+log = logging.getLogger(__name__)
 WINDOW_S = 4.0  # the model sees this much at once
 HOP_S = 2.0
 SPEECH_P = 0.5  # silero-vad's own threshold
 VAD_SAMPLES = 512  # silero-vad's step at 16 kHz
 
 
-def fingerprint(checkpoint: str, faces: BackendName) -> str:
-    """Return a digest of all that decides over a result beside the file: model files, face backend, this code."""
-    parts = [checkpoint, faces, __version__, str(PREPROCESSING), SCHEMA]
+def fingerprint(checkpoint: str, faces: BackendName, false_alarms: float | None = None) -> str:
+    """Return a digest of all that decides over a result beside the file: model files, face backend, rate, this code."""
+    rate = FALSE_ALARMS if false_alarms is None else false_alarms  # a model that has this rate judges alike by both
+    parts = [checkpoint, faces, __version__, str(PREPROCESSING), SCHEMA, str(rate)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 class Detector:
-    """Judges files with one model. ``Detector.from_pretrained("mini").detect("clip.mp4")``."""
+    """Judges files with one model. ``Detector.from_pretrained("mini").detect("clip.mp4")``.
+
+    ``false_alarms`` is the stated false-positive rate whose thresholds decide what is called fake; None takes 5 %, or
+    the next one that an aspect has (``judging.default_rate``). Raises ``CheckpointError`` where the model has no
+    thresholds for a rate that is asked for.
+    """
 
     def __init__(
         self,
@@ -43,6 +51,7 @@ class Detector:
         device: str = "cpu",
         threads: int = 1,
         faces: BackendName = "auto",
+        false_alarms: float | None = None,
     ) -> None:
         if checkpoint.config.preprocessing != PREPROCESSING:
             raise CheckpointError(
@@ -50,9 +59,11 @@ class Detector:
                 f"{checkpoint.config.preprocessing}, but this avfake makes version {PREPROCESSING}; use the avfake "
                 "release it came with, or train it again"
             )
+        Judge(checkpoint.config, false_alarms)  # a rate that it lacks is refused before anything is loaded
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
         self.threads = threads
+        self.false_alarms = false_alarms
         self.config = checkpoint.config
         self.device = torch.device(device)
         self.model: AVFakeModel = checkpoint.model.to(self.device)
@@ -62,15 +73,29 @@ class Detector:
         # tower faults its memory in anew, a sixth of all CPU time.
         torch.empty(31 << 20, dtype=torch.uint8)
         self._faces: BackendName = backend_name(faces)
-        self.fingerprint = fingerprint(checkpoint.fingerprint, self._faces)
+        self.fingerprint = fingerprint(checkpoint.fingerprint, self._faces, false_alarms)
         self._backend: Backend | FaceError | None = None
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, device: str = "cpu", threads: int = 1, faces: BackendName = "auto"
+        cls,
+        name: str,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        faces: BackendName = "auto",
+        false_alarms: float | None = None,
     ) -> Detector:
         """Load an embedded model, a checkpoint folder or ``hf:org/name``. Raises ``CheckpointError``."""
-        return cls(load_checkpoint(name), device=device, threads=threads, faces=faces)
+        checkpoint = load_checkpoint(name)
+        if bare := [aspect for aspect in checkpoint.config.aspects if not checkpoint.config.thresholds.get(aspect)]:
+            log.warning(
+                "the model %s has no thresholds for %s: fake is said from P(fake) %.1f on, however many false alarms "
+                "that makes", checkpoint.config.model.name, ", ".join(bare), EVEN_ODDS,
+            )  # fmt: skip
+        if false_alarms is None:
+            _tell_other_rates(checkpoint)
+        return cls(checkpoint, device=device, threads=threads, faces=faces, false_alarms=false_alarms)
 
     def detect(
         self, path: str | os.PathLike[str], *, progress: Callable[[float], None] = lambda seconds: None
@@ -188,8 +213,20 @@ class Detector:
         warnings: Iterable[str] = (),
     ) -> Detection:
         """Pool the pieces of one file into a ``Detection`` (see ``judging.Judge``)."""
-        judge = Judge(self.config)
+        judge = Judge(self.config, self.false_alarms)
         return judge(file, pieces, has_audio=has_audio, duration_s=duration_s, warnings=warnings)
+
+
+def _tell_other_rates(checkpoint: Checkpoint) -> None:
+    """Warn where another rate than the usual one decides."""
+    config = checkpoint.config
+    rates = {aspect: default_rate(given) for aspect in config.aspects if (given := config.thresholds.get(aspect))}
+    others = [f"{rate:.0%} for {aspect}" for aspect, rate in rates.items() if rate != FALSE_ALARMS]
+    if others:
+        log.warning(
+            "the model %s has not every threshold for a false-alarm rate of %.0f%%: it goes by %s",
+            config.model.name, 100 * FALSE_ALARMS, ", ".join(others),
+        )  # fmt: skip
 
 
 def window_spans(frames: int) -> list[tuple[int, int]]:

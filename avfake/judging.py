@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfake import FPS
-from avfake.models import MAX_SHIFT, Calibration, CheckpointConfig, Threshold
+from avfake.models import MAX_SHIFT, Calibration, CheckpointConfig, CheckpointError
 
 SCHEMA = "avfake-detection-1"
 
@@ -21,6 +21,8 @@ MIN_FACE_PX = 20.0  # between the eyes; the mouth is then about 18 pixels wide
 STILL_LIPS = 0.02  # 10th to 90th percentile of mouth opening / mouth width; the stillest genuine speaker has 0.025
 CONSTANT_OFFSET = 3  # frames; genuine clips carry up to 120 ms of their own
 MIN_SEGMENT_S = 0.4
+FALSE_ALARMS = 0.05  # the stated false-positive rate that decides unless another is asked for (see ``default_rate``)
+EVEN_ODDS = 0.5  # the threshold of an aspect that has none: fake is then the likelier answer
 LEAVE_BELOW = 0.15  # hysteresis: a segment is left where P(fake) falls this far below the threshold
 
 Status = Literal["genuine", "fake", "not_judged"]
@@ -148,10 +150,29 @@ class WindowScore:
 
 
 class Judge:
-    """Judges files from the evidence of their clips, as the calibration and thresholds of a checkpoint say."""
+    """Judges files from the evidence of their clips, as the calibration and thresholds of a checkpoint say.
 
-    def __init__(self, config: CheckpointConfig) -> None:
+    ``false_alarms`` is the false-positive rate whose thresholds decide; None is the ``default_rate`` of each aspect. An
+    aspect without any threshold is held against even odds. Raises ``CheckpointError`` where a rate is asked for and an
+    aspect has thresholds, but none for that rate.
+    """
+
+    def __init__(self, config: CheckpointConfig, false_alarms: float | None = None) -> None:
         self.config = config
+        given = {aspect: thresholds for aspect, thresholds in config.thresholds.items() if thresholds}
+        common = set[float]().union(*given.values()).intersection(*given.values())
+        if false_alarms is not None and given and false_alarms not in common:
+            rates = (
+                f"only for {' and '.join(f'{rate:g}' for rate in sorted(common))}" if common else "nor for any other"
+            )
+            raise CheckpointError(
+                f"the model {config.model.name} has no thresholds for a false-alarm rate of {false_alarms:g}, {rates}: "
+                "ask for a rate that it has, or calibrate it on more clips"
+            )
+        self._thresholds = {
+            aspect: thresholds[default_rate(thresholds) if false_alarms is None else false_alarms]
+            for aspect, thresholds in given.items()
+        }
 
     def __call__(
         self,
@@ -269,7 +290,7 @@ class Judge:
         p_fake = self._calibrated(aspect, float(logits[used].mean()))
         threshold = self._threshold(aspect)
         smooth = _smoothed(np.where(used, logits, np.nan))
-        frames = np.array([0.0 if np.isnan(v) else self._calibrated(aspect, float(v)) for v in smooth])
+        frames = np.where(used, self._calibration(aspect)(smooth), 0.0)
         segments = tuple(
             Segment((start + a) / FPS, (start + b) / FPS, float(frames[a:b].mean()))
             for a, b in _hysteresis(frames, threshold, threshold - LEAVE_BELOW)
@@ -333,11 +354,22 @@ class Judge:
         """Whether the model was taught a verdict on a speaker; else picture and voice are judged each by itself."""
         return "fake" in self.config.aspects
 
+    def _calibration(self, aspect: str) -> Calibration:
+        return self.config.calibration.get(aspect, Calibration())
+
     def _calibrated(self, aspect: str, logit: float) -> float:
-        return self.config.calibration.get(aspect, Calibration())(logit)
+        return float(self._calibration(aspect)(logit))
 
     def _threshold(self, aspect: str) -> float:
-        return self.config.thresholds.get(aspect, Threshold()).value
+        return self._thresholds.get(aspect, EVEN_ODDS)
+
+
+def default_rate(rates: Collection[float]) -> float:
+    """Return which of an aspect's false-positive rates, one or more, decides where none is asked for.
+
+    ``FALSE_ALARMS``, else the next one above, else the highest: few genuine clips have no thresholds for low rates.
+    """
+    return min((rate for rate in rates if rate >= FALSE_ALARMS), default=max(rates))
 
 
 def best_shift(pieces: Iterable[Piece]) -> int:

@@ -24,10 +24,14 @@ class Judges:
     model: str
     device: str
     faces: BackendName
+    false_alarms: float | None
 
     def __call__(self) -> Callable[[str], Detection | str]:
         """Load the detector."""
-        return partial(judge, Detector.from_pretrained(self.model, device=self.device, faces=self.faces))
+        detector = Detector.from_pretrained(
+            self.model, device=self.device, faces=self.faces, false_alarms=self.false_alarms
+        )
+        return partial(judge, detector)
 
 
 def judge(

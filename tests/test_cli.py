@@ -282,7 +282,7 @@ def test_a_store_that_fails_keeps_the_list_here(
     Path(kept[1]).unlink()
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_workers_give_the_same_answers(media: Path, tmp_path: Path, engine: str, detector: Detector) -> None:
     if engine == "ray":
         pytest.importorskip("ray")
@@ -295,7 +295,7 @@ def test_workers_give_the_same_answers(media: Path, tmp_path: Path, engine: str,
     entries = [json.loads(line) for line in out.read_text().splitlines()]
     assert sorted(entry["file"] for entry in entries) == sorted(names)
     out.write_text("".join(json.dumps(entry) + "\n" for entry in entries if "sha256" in entry))
-    again = run("detect", *names, "--json", "--out", out, "--engine", engine, "--workers", 2)
+    again = run("detect", *names, "--json", "--out", out)
     assert again.stdout == alone.stdout
     assert "2 of 3 files were in" in again.stderr
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from avfake import load_detector
 from avfake.detect import HOP_S, WINDOW_S, Detector, window_spans
 from avfake.judging import Piece, WindowScore, _hysteresis, _merged, best_shift, runs
-from avfake.models import MAX_SHIFT, SHIFTS, Calibration, Checkpoint, CheckpointError, Threshold
+from avfake.models import MAX_SHIFT, SHIFTS, Calibration, Checkpoint, CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def detector() -> Detector:
     detector.config = replace(
         detector.config,
         calibration={aspect: Calibration() for aspect in aspects},
-        thresholds={aspect: Threshold(0.5, 0.05) for aspect in aspects},
+        thresholds={aspect: {0.05: 0.5} for aspect in aspects},
     )
     return detector
 
@@ -237,7 +237,7 @@ def test_findings_that_the_verdict_overrules_make_it_unsure(detector: Detector) 
 def test_each_candidate_is_held_against_the_threshold_of_its_own_aspect(detector: Detector) -> None:
     plain = detector.config
     try:
-        detector.config = replace(plain, thresholds={"visual": Threshold(0.8, 0.05), "fake": Threshold(0.5, 0.05)})
+        detector.config = replace(plain, thresholds={"visual": {0.05: 0.8}, "fake": {0.05: 0.5}})
         silent = piece(speech=np.zeros(100, np.bool_), visual=np.full(100, 1.0, np.float32))  # P(fake) 0.73
         found = detector.judge("x", [silent], has_audio=False)
         assert found.tracks[0].visual.status == found.verdict.label == "genuine"
@@ -281,7 +281,7 @@ def test_a_swapped_stretch_of_a_genuine_speaker_is_told(detector: Detector) -> N
 def test_sure_is_about_the_label(detector: Detector) -> None:
     plain = detector.config
     try:
-        detector.config = replace(plain, thresholds={**plain.thresholds, "fake": Threshold(0.95, 0.05)})
+        detector.config = replace(plain, thresholds={**plain.thresholds, "fake": {0.05: 0.95}})
         nearly = piece(windows=(WindowScore(0, 100, 100, fake=2.2, sync=-2.0),))  # P(fake) 0.90
         verdict = detector.judge("x", [nearly]).verdict
         assert (verdict.label, verdict.sure) == ("genuine", "low")

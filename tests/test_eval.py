@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import soundfile
+from numpy.typing import NDArray
+from scipy.io import wavfile
 from typer.testing import CliRunner
 
 from avfake import SAMPLE_RATE, manifest
@@ -22,7 +23,7 @@ from avfake.clips import extract
 from avfake.detect import Detector
 from avfake.evaluation import run
 from avfake.evaluation.config import EvalConfig, SetConfig
-from avfake.evaluation.corruptions import CLEAN
+from avfake.evaluation.corruptions import CLEAN, corrupt
 from avfake.evaluation.judged import Examiner, Place
 from avfake.evaluation.testset import EmptySetError, drawn, places
 from avfake.faces import FaceError
@@ -59,7 +60,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     for number in range(12):
         piece = sound[number * 1600 :][: 2 * SAMPLE_RATE]
         path = folder / f"{number}.wav"
-        soundfile.write(path, np.concatenate([np.zeros(800 * (number % 2), np.float32), piece]), SAMPLE_RATE)
+        save(path, np.concatenate([np.zeros(800 * (number % 2), np.float32), piece]))
         label = number % 2
         found.append(
             Row(
@@ -74,11 +75,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
             )
         )
     for name, label in (("one", 0), ("two", 0), ("three", 1)):
-        path = folder / f"{name}.mp4"
-        path.write_bytes(DEMO.read_bytes())
+        path = corrupt(CLEAN, str(DEMO), None, folder / f"{name}.mkv", seconds=3.6)
         facts = {"identity": name, "method": "lipsync:y" if label else None, "labels": Labels(label, 0, 0)}
         found.append(Row(name, str(path), None, "toy", "test", **facts))  # type: ignore[arg-type]
     return found
+
+
+def save(path: Path, samples: NDArray[np.float32]) -> None:
+    wavfile.write(path, SAMPLE_RATE, (samples * 32767).astype(np.int16))
 
 
 def config(folder: Path, rows: list[Row], **keys: str) -> list[str]:
@@ -182,8 +186,7 @@ def test_what_changed_or_failed_is_judged_again_and_nothing_else(
     seen = counted(monkeypatch)
     assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
     assert seen == ["broken"]
-    longer, rate = soundfile.read(broken)
-    soundfile.write(broken, np.tile(longer, 2), rate)
+    save(broken, np.zeros(5 * SAMPLE_RATE, np.float32))
     assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
     assert seen == ["broken", "broken"]
 

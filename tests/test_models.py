@@ -95,7 +95,7 @@ def test_a_batch_scores_like_its_rows(mini: AVFakeModel) -> None:
 @torch.no_grad()
 def test_tracing_works_for_other_lengths_batches_and_masks(mini: AVFakeModel) -> None:
     traced = torch.jit.trace(mini, inputs(2, 20), check_trace=False, strict=False)
-    for batch, frames in ((1, 33), (3, 50)):
+    for batch, frames in ((1, 33), (3, 12)):
         lips, audio, yes, _ = inputs(batch, frames)
         for has_lips, has_audio in ((yes, yes), (~yes, yes), (yes, ~yes)):
             expected = mini(lips, audio, has_lips, has_audio)

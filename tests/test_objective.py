@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,9 @@ def gradients(objective: torch.nn.Module, part: Batch) -> tuple[Losses, dict[str
     }
 
 
+WAIT = timedelta(minutes=5)  # for a process that was never there
+
+
 def half(whole: Batch, rank: int) -> Batch:
     rows = slice(4 * rank, 4 * rank + 4)
     parts = {name: value[rows] for name, value in vars(whole).items() if value is not None}
@@ -253,8 +257,7 @@ def apart() -> Batch:
 
 
 def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=WAIT)
     for name, whole in (("mixed", mixed()), ("apart", apart())):
         # Batch norm and dropout look at one process's rows; in evaluation mode what is left must be equal.
         objective = DistributedDataParallel(Objective(model()).eval(), find_unused_parameters=True)
@@ -263,8 +266,15 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def other(_: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    work(1, folder)
+
+
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
+    process = mp.spawn(other, (str(tmp_path),), nprocs=1, join=False)
+    work(0, str(tmp_path))
+    process.join()
     for name, whole in (("mixed", mixed()), ("apart", apart())):
         losses, single = gradients(Objective(model()).eval(), whole)
         assert sum(value.abs().sum() for value in single.values()) > 1

@@ -1,58 +1,128 @@
-"""Calibration of a trained checkpoint: logits to P(fake), and thresholds for a stated false-positive rate."""
+"""Calibration of a trained checkpoint: logits to P(fake), and thresholds for stated false-positive rates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from rich.progress import track
+from scipy.special import logit
 
+from avfake import AvfakeError
 from avfake.detect import Detector
-from avfake.evaluation.platt import fit
-from avfake.evaluation.shared_corpus import judge_rows, speaker_score, swapped, sync_score, visual_score
-from avfake.manifest import Row
-from avfake.models.pretrained import Calibration, CheckpointConfig, Threshold
+from avfake.evaluation.calibrators import Fit, fit
+from avfake.evaluation.judged import Examiner, Place, Seen, Talk, aspects, longest_speaker, talks
+from avfake.judging import Detection
+from avfake.manifest import ASPECTS, Row
+from avfake.models import Checkpoint
+from avfake.training.loader import person_of
 
-Trials = list[tuple[int | None, float | None]]
-"""Label and P(fake) before calibration (the plain sigmoid of a logit), each None where not known or not judged."""
+
+class CalibrationError(AvfakeError):
+    """There is nothing to calibrate by."""
 
 
-def calibrate(detector: Detector, rows: Sequence[Row]) -> CheckpointConfig:
-    """Fit Platt scaling and thresholds per aspect on rows that training has not seen.
+class Trial(NamedTuple):
+    """P(fake) of a clip before calibration (the plain sigmoid of a logit); None: the label, or what was not judged."""
 
-    Both classes weigh the same, so P(fake) assumes even odds. The fusion head's "or" is set to the calibrated
-    aspects first; ``fake`` is fitted on what it says then, and also learns from genuine clips with another person's
-    voice: a dub is a fake. Changes ``detector``. Raises ``ValueError`` where an aspect lacks one of its labels.
+    label: int | None
+    p: float | None
+    person: Hashable
+
+
+def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) -> tuple[Checkpoint, dict[str, Fit]]:
+    """Fit a calibration and thresholds to each aspect, on rows that training has not seen.
+
+    In two passes, as the fusion head's "or" is of the calibrated aspects: it is set to their affine maps, and ``fake``
+    is fitted to what it says then. Sync learns from genuine faces with their own voice and with another person's, and
+    ``fake`` learns from the latter, too: a dub is a fake. An aspect that the rows do not have both labels of, or that
+    was never taught, stays as it was; so does the "or" where that is ``fake``. Returns the checkpoint, whose model is
+    changed in place, and what was fitted. Raises ``CalibrationError`` where nothing can be, ``AvfakeError`` where a
+    file of the rows cannot be read.
     """
-    detector.config = replace(detector.config, calibration={}, thresholds={})
-    fusion = detector.model.fusion
-    fusion.aspect_scale.fill_(1.0)
-    fusion.aspect_bias.zero_()
-    videos, voices = [row for row in rows if row.video], [row for row in rows if not row.video]
-    judged = judge_rows(detector, videos)
-    pairs = swapped(detector, judged)
-    fitted = {
-        "visual": _fit([(j.row.labels.visual, visual_score(j.detection)) for j in judged]),
-        "audio": _fit([(j.row.labels.audio, j.detection.voice.p_fake) for j in judge_rows(detector, voices)]),
-        "sync": _fit([trial for _, *both in pairs for trial in enumerate(map(sync_score, both))]),
+    config = checkpoint.config
+    bare = replace(checkpoint, config=replace(config, calibration={}, thresholds={}))
+    detector = Detector(bare, threads=threads)
+    examiner = Examiner(detector)
+    judged = _judged(examiner, rows)
+    faces = talks((place, seen.talking) for place, seen in judged)
+    pairs = _paired(examiner, faces)
+    trials = {
+        aspect: [_trial(place.row, getattr(place.row.labels, aspect), seen.said, aspect) for place, seen in judged]
+        for aspect in ("visual", "audio")
     }
-    aspects = [fitted[name][0] for name in ("visual", "audio", "sync")]
-    fusion.aspect_scale.copy_(torch.tensor([aspect.scale for aspect in aspects]))
-    fusion.aspect_bias.copy_(torch.tensor([aspect.bias for aspect in aspects]))
-
-    judged = judge_rows(detector, videos)
-    fakes: Trials = [(int(j.row.method is not None), speaker_score(j.detection)) for j in judged]
-    fakes += [(1, speaker_score(foreign)) for _, _, foreign in swapped(detector, judged)]
-    fitted["fake"] = _fit(fakes)
-    return replace(
-        detector.config,
-        calibration={name: calibration for name, (calibration, _) in fitted.items()},
-        thresholds={name: threshold for name, (_, threshold) in fitted.items()},
+    trials["sync"] = [
+        *(_trial(place.row, 1, seen.said, "sync") for place, seen in judged if place.row.labels.sync == 1),
+        *(_trial(row, label, said, "sync") for row, *both in pairs for label, said in enumerate(both)),
+    ]
+    fitted = {name: _fit(trials[name]) for name in ASPECTS if name in config.aspects and _both(trials[name])}
+    if "fake" in config.aspects and _both(_fused(judged, pairs)):
+        _weigh(detector, fitted)
+        again = _judged(examiner, [row for row in rows if row.video])
+        fitted["fake"] = _fit(_fused(again, _paired(examiner, faces)))
+    if not fitted:
+        raise CalibrationError(
+            f"There is nothing to calibrate {config.model.name} by: of no aspect that it was taught are there genuine "
+            "and fake clips that can be judged; give it clips of both labels."
+        )
+    kept = config.metrics.get("calibration", {})
+    changed = replace(
+        config,
+        calibration={**config.calibration, **{name: one.calibration for name, one in fitted.items()}},
+        thresholds={**config.thresholds, **{name: one.thresholds for name, one in fitted.items()}},
+        metrics={**config.metrics, "calibration": {**kept, **{name: one.facts() for name, one in fitted.items()}}},
     )
+    return Checkpoint(detector.model, changed), fitted
 
 
-def _fit(trials: Trials) -> tuple[Calibration, Threshold]:
-    known = [(label, p) for label, p in trials if label is not None and p is not None]
-    scores = np.array([p for _, p in known]).clip(1e-9, 1 - 1e-9)
-    return fit([label for label, _ in known], list(np.log(scores / (1 - scores))))
+def _weigh(detector: Detector, fitted: dict[str, Fit]) -> None:
+    """Let the fusion head's "or" weigh the aspects by their new calibrations."""
+    fusion = detector.model.fusion
+    for place, name in enumerate(ASPECTS):
+        if name in fitted:
+            calibration = fitted[name].calibration
+            fusion.aspect_scale[place], fusion.aspect_bias[place] = calibration.scale, calibration.bias
+
+
+def _judged(examiner: Examiner, rows: Sequence[Row]) -> list[tuple[Place, Seen]]:
+    places = [Place(row) for row in rows]
+    return [(place, examiner.detect(place)) for place in track(places, description="judging", transient=True)]
+
+
+def _paired(examiner: Examiner, faces: Sequence[Talk]) -> list[tuple[Row, Detection, Detection]]:
+    """Talking faces with their own voice and with another person's."""
+    trials = track(faces, description="voices of others", transient=True)
+    return [(talk.place.row, *examiner.voices(talk)) for talk in trials]
+
+
+def _fused(judged: Iterable[tuple[Place, Seen]], pairs: Iterable[tuple[Row, Detection, Detection]]) -> Iterator[Trial]:
+    """Speakers as they are, and genuine ones with another person's voice, which are fakes.
+
+    Of their tracks, not of the verdict: the map of ``fake`` turns what the fusion head says of a speaker into P(fake).
+    The verdict weighs several faces, and a voice off screen, by maps of their own.
+    """
+    found = [(place.row, int(place.row.method is not None), seen.said) for place, seen in judged]
+    found += [(row, 1, foreign) for row, _, foreign in pairs]
+    for row, label, said in found:
+        speaker = longest_speaker(said)
+        yield Trial(label, None if speaker is None else speaker.p_fake, person_of(row))
+
+
+def _trial(row: Row, label: int | None, said: Detection, aspect: str) -> Trial:
+    return Trial(label, aspects(said)[aspect].p_fake, person_of(row))
+
+
+def _known(trials: Iterable[Trial]) -> list[tuple[int, float, Hashable]]:
+    return [(label, p, person) for label, p, person in trials if label is not None and p is not None]
+
+
+def _both(trials: Iterable[Trial]) -> bool:
+    return {label for label, *_ in _known(trials)} == {0, 1}
+
+
+def _fit(trials: Iterable[Trial]) -> Fit:
+    labels, scores, people = zip(*_known(trials), strict=True)
+    # A sigmoid that rounds to 1 would be an infinite logit.
+    return fit(labels, logit(np.clip(scores, 1e-15, 1 - 1e-15)).tolist(), people)

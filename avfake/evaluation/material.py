@@ -17,9 +17,11 @@ class ClipFrames:
     """What was said of each frame of one face track of a clip, or of its sound where no face is in view.
 
     ``start``     number of the first frame on the clock of the file (40 ms each); ``track`` None for sound alone.
-    ``visual``, ``audio``  uncalibrated log-odds of fake (T,); they mean nothing where there are no lips, or no voice.
+    ``visual``, ``audio``  uncalibrated log-odds of fake (T,); they mean nothing where there are no lips, or no voice,
+                           and are NaN where the model was not taught the aspect.
     ``face_ok``, ``speech``  bool (T,): where there are lips to judge, and a voice.
-    ``evidence``  sync evidence (T, 31) of each shift, NaN where it leaves the clip; None where it was not kept.
+    ``evidence``  sync evidence (T, 31) of each shift, NaN where it leaves the clip; None where it was not kept,
+                           as of a model that was not taught sync.
     """
 
     id: str

@@ -8,14 +8,17 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import ArrayLike, NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from torch import nn
 from transformers import Wav2Vec2Model
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -33,40 +36,63 @@ class CheckpointError(AvfakeError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Monotone map of a logit to P(fake): ``sigmoid(scale * logit + bias)`` with ``scale`` > 0 (Platt scaling)."""
+    """Rising map of a logit to the log-likelihood ratio of *fake*, whose sigmoid is P(fake) at even odds.
+
+    Affine, ``scale * logit + bias`` with ``scale`` > 0 (Platt scaling), or, where there are ``knots``, isotonic: knots
+    [logit, ratio] with rising logits and ratios, linear between them and constant outside, so that P(fake) never
+    reaches 0 or 1. ``scale`` and ``bias`` are then the best affine map: what the fusion head's "or" goes by.
+    Raises ``ValueError`` for a map that would not rise.
+    """
 
     scale: float = 1.0
     bias: float = 0.0
+    knots: list[list[float]] = field(default_factory=list)
 
-    def __call__(self, logit: float) -> float:
-        """Calibrated P(fake) in (0, 1)."""
-        z = self.scale * logit + self.bias
-        return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+    def __post_init__(self) -> None:
+        if not (0 < self.scale < math.inf and math.isfinite(self.bias)):
+            raise ValueError(f"a calibration needs a scale above 0 and a finite bias, not {self.scale} and {self.bias}")
+        if any(len(knot) != 2 for knot in self.knots):
+            raise ValueError("each knot of a calibration is a logit and a ratio")
+        knots = np.array(self.knots, np.float64).reshape(-1, 2)
+        steps = np.diff(knots, axis=0)
+        if not (np.isfinite(knots).all() and (steps[:, 0] > 0).all() and (steps[:, 1] >= 0).all()):
+            raise ValueError("the knots of a calibration are finite, with rising logits and ratios that do not fall")
 
+    @property
+    def kind(self) -> Literal["affine", "isotonic"]:
+        """Which of the two maps it is."""
+        return "isotonic" if self.knots else "affine"
 
-@dataclass(frozen=True)
-class Threshold:
-    """P(fake) from which an aspect is called fake, and the false-positive rate it was chosen for on held-out data."""
+    def ratio(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Natural log-likelihood ratio of *fake* for each logit, same shape."""
+        values = np.asarray(logits, np.float64)
+        if not self.knots:
+            return self.scale * values + self.bias
+        return np.asarray(np.interp(values, *np.transpose(self.knots)))
 
-    value: float = 0.5
-    false_positive_rate: float = math.nan
+    def __call__(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated P(fake) for each logit, same shape."""
+        return np.asarray(expit(self.ratio(logits)))
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """``config.yaml``: all that rebuilds the model and says what it is.
 
-    ``calibration`` and ``thresholds`` are keyed by aspect: fake, visual, audio, sync. ``preprocessing`` is the
-    version of crops and audio the model was trained on (``clips.PREPROCESSING``). ``aspects`` are those that it was
-    taught: of the others nothing is said.
+    ``calibration`` and ``thresholds`` are keyed by aspect: fake, visual, audio, sync. A threshold is the P(fake) from
+    which an aspect is called fake, keyed by the false-positive rate it was set for on held-out clips. ``preprocessing``
+    is the version of crops and audio the model was trained on (``clips.PREPROCESSING``). ``aspects`` are those that it
+    was taught: of the others nothing is said. ``corpora`` and ``methods`` are what it has learned from (forged fakes
+    have no method).
     """
 
     model: ModelConfig
     preprocessing: int
     calibration: dict[str, Calibration] = field(default_factory=dict)
-    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    thresholds: dict[str, dict[float, float]] = field(default_factory=dict)
     aspects: list[str] = field(default_factory=lambda: ["visual", "audio", "sync", "fake"])
     corpora: list[str] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
