@@ -129,6 +129,7 @@ def test_a_model_is_measured_and_the_same_scores_give_the_same_page(
     found = report(tmp_path)
     assert value(found, "speech", "auc")["judged"] == 12
     assert value(found, "verdict", "auc")["total"] == 3
+    assert value(found, "speech", "raw_cllr")["value"] != value(found, "speech", "cllr")["value"]
     clips = pq.read_table(tmp_path / "out" / "main" / "clips.parquet").to_pylist()
     assert [clip["id"] for clip in clips] == [row.id for row in rows]
     assert all(0 < clip["audio"] < 1 for clip in clips)

@@ -158,6 +158,29 @@ def answer(table: Table, question: Question, resamples: int) -> list[Figure]:
     return [replace(each, part_of=question.part_of, by=question.by) for each in figures]
 
 
+def before_calibration(table: Table, question: Question, resamples: int) -> list[Figure]:
+    """Return Cllr and ECE of P(fake) before calibration over the judged trials; nothing where it is not told."""
+    found = trials(table, question)
+    raw = table.raw(question.score)[found.rows]
+    if not len(raw) or np.isnan(raw).any():
+        return []
+    persons = table.persons()
+    given = (("cllr", ratio(raw, "probability")), ("ece", raw))
+    told = (
+        figure(
+            question.name,
+            metric,
+            found.labels,
+            values,
+            [persons[row] for row in found.rows],
+            total=found.total,
+            resamples=resamples,
+        )
+        for metric, values in given
+    )
+    return [replace(each, metric=f"raw_{each.metric}", title=f"{each.title} before calibration") for each in told]
+
+
 def figure(
     question: str,
     metric: str,

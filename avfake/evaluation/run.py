@@ -21,7 +21,7 @@ from avfake.engines import Died, run
 from avfake.evaluation import asv_scores, score_file, submission
 from avfake.evaluation.config import CorruptionsConfig, EvalConfig, SetConfig
 from avfake.evaluation.corruptions import CLEAN, FAMILIES, Condition, applies, conditions
-from avfake.evaluation.figures import METRICS, Question, answer, mean_figure, trials
+from avfake.evaluation.figures import METRICS, Question, answer, before_calibration, mean_figure, trials
 from avfake.evaluation.judged import Answer, Damage, MakeExaminer, Place, Span, SyncAnswer, Talk, talks
 from avfake.evaluation.leave_out import leave_one_out
 from avfake.evaluation.material import ClipFrames, Delay, Material, Proposal, Swap
@@ -120,6 +120,7 @@ def _set(name: str, one: SetConfig, config: EvalConfig, system: _System, corrupt
     headlines = [question for question in questions if not question.part_of]
     told(f"{name}: figures", 0, 0)
     figures = [figure for question in questions for figure in answer(material.table, question, config.resamples)]
+    figures += [figure for each in headlines for figure in before_calibration(material.table, each, config.resamples)]
     figures += protocol.further(material, config.resamples)
     damaged = [
         each
