@@ -184,10 +184,10 @@ def test_the_same_call_gives_the_same_bytes(family: str, clip: str, tmp_path: Pa
     def content(path: str, seed: int) -> bytes:
         return corrupt(Condition(family, 3), path, None, tmp_path / "out.mkv", seconds=0.8, seed=seed).read_bytes()
 
-    renamed = shutil.copy(clip, tmp_path / "other.mkv")
-    assert content(clip, 0) == content(clip, 0)
+    renamed = shutil.copy(clip, tmp_path / "other.mkv")  # what is fetched from a store gets a name of its own
+    assert content(clip, 0) == content(renamed, 0)
     if family != "reencode":  # nothing is drawn
-        assert len({content(clip, 0), content(clip, 1), content(renamed, 0)}) == 3
+        assert content(clip, 0) != content(clip, 1)
 
 
 # ------------------------------------------------------------------------------------------- ins and outs

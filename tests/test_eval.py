@@ -21,7 +21,7 @@ from avfake import SAMPLE_RATE, manifest
 from avfake.cli import app
 from avfake.clips import extract
 from avfake.detect import Detector
-from avfake.evaluation import run
+from avfake.evaluation import judged, run
 from avfake.evaluation.config import EvalConfig, SetConfig
 from avfake.evaluation.corruptions import CLEAN, corrupt
 from avfake.evaluation.judged import Examiner, Place
@@ -122,6 +122,7 @@ def value(found: dict[str, Any], question: str, metric: str) -> Any:
 def test_a_model_is_measured_and_the_same_scores_give_the_same_page(
     tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(judged, "DELAYS", (-4, 8))
     seen = counted(monkeypatch)
     first = runner.invoke(app, config(tmp_path, rows))
     assert first.exit_code == 0, first.output
@@ -237,7 +238,7 @@ def test_somebodys_scores_give_the_figures_of_the_same_scores(tmp_path: Path, ro
 
 @pytest.mark.usefixtures("detector")
 def test_prepared_clips_are_measured_as_their_files_are(tmp_path: Path, rows: list[Row]) -> None:
-    some = [*rows[:4], rows[-1], rows[-2]]
+    some = [*rows[:4], rows[-1]]
     args = config(tmp_path, some)
     assert runner.invoke(app, args).exit_code == 0
     media = {clip["id"]: clip for clip in pq.read_table(tmp_path / "out" / "main" / "clips.parquet").to_pylist()}
