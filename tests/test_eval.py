@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,13 +22,13 @@ from avfake import SAMPLE_RATE, manifest
 from avfake.cli import app
 from avfake.clips import extract
 from avfake.detect import Detector
-from avfake.evaluation import judged, run
+from avfake.evaluation import judged, run, work
 from avfake.evaluation.config import EvalConfig, SetConfig
 from avfake.evaluation.corruptions import CLEAN, corrupt
 from avfake.evaluation.judged import Examiner, Place
 from avfake.evaluation.testset import EmptySetError, drawn, places
 from avfake.faces import FaceError
-from avfake.manifest import Labels, Row
+from avfake.manifest import Labels, Row, Segments
 from avfake.media import Decoder
 from avfake.prepare import prepare
 
@@ -156,7 +157,7 @@ def test_a_run_that_is_stopped_goes_on_and_finds_the_same(
     tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     voices = rows[:8]
-    monkeypatch.setattr(run, "_PART_CLIPS", 2)
+    monkeypatch.setattr(work, "PART_CLIPS", 2)
     with monkeypatch.context() as patched:
         counted(patched, stop_after=5)
         stopped = runner.invoke(app, config(tmp_path, voices))
@@ -188,9 +189,44 @@ def test_what_changed_or_failed_is_judged_again_and_nothing_else(
     seen = counted(monkeypatch)
     assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
     assert seen == ["broken"]
-    save(broken, np.zeros(5 * SAMPLE_RATE, np.float32))
+    os.utime(broken, (0, 0))  # as many bytes, but of another time
     assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
     assert seen == ["broken", "broken"]
+    assert runner.invoke(app, config(tmp_path, voices[:2])).exit_code == 0
+    assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
+    assert seen == ["broken", "broken"]  # a narrower run in between has lost nothing
+
+
+@pytest.mark.usefixtures("detector")
+def test_corrected_labels_need_no_new_judgement(
+    tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judged, "DELAYS", (-4,))
+    faces = rows[-3:-1]
+    assert runner.invoke(app, config(tmp_path, faces)).exit_code == 0
+    seen = counted(monkeypatch)
+    altered = replace(faces[1], method="lipsync:z", labels=Labels(1, 0, 0))
+    assert runner.invoke(app, config(tmp_path, [faces[0], altered])).exit_code == 0
+    assert seen == []
+    clips = pq.read_table(tmp_path / "out" / "main" / "clips.parquet").to_pylist()
+    assert [(clip["method"], clip["label_fake"]) for clip in clips] == [(None, 0), ("lipsync:z", 1)]
+    assert pq.read_table(tmp_path / "out" / "main" / "sync.parquet").num_rows == 0  # a fake is no genuine voice
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_fault_of_our_own_costs_one_clip(tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Examiner.clip
+
+    def clip(self: Examiner, place: Place) -> Any:
+        if place.row.id == "voice1":
+            raise ZeroDivisionError("by nought")
+        return judge(self, place)
+
+    monkeypatch.setattr(Examiner, "clip", clip)
+    assert runner.invoke(app, config(tmp_path, rows[:4])).exit_code == 1
+    (failed,) = report(tmp_path)["sets"][0]["failed"]
+    assert "avfake itself failed (ZeroDivisionError: by nought)" in failed["reason"]
+    assert value(report(tmp_path), "speech", "auc")["judged"] == 3
 
 
 @pytest.mark.usefixtures("detector")
@@ -214,8 +250,30 @@ def test_damaged_copies_are_judged_beside_clean_ones(tmp_path: Path, rows: list[
     assert sorted({line["condition"] for line in lines}) == ["audio-noise-1", "audio-noise-5", str(CLEAN)]
     assert len(lines) == 12
     assert sum(line["label_audio"] for line in lines) == 6
-    damaged = report(tmp_path)["sets"][0]["damaged"]
-    assert {each["severity"] for each in damaged} == {0, 1, 5}
+    found = report(tmp_path)["sets"][0]
+    assert {each["severity"] for each in found["damaged"]} == {0, 1, 5}
+    domains = {(each["question"], each["name"]) for each in found["domains"]}
+    assert {("speech", "undamaged"), ("speech", "corrupted")} <= domains
+    assert not any(question == "verdict" for question, _ in domains if _ in ("undamaged", "corrupted"))
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_damaged_stretch_has_the_label_of_what_is_in_it(tmp_path: Path, rows: list[Row]) -> None:
+    late = replace(rows[1], segments=Segments(audio=((1.5, 1.9),)))
+    keys = {"corruptions.families": "[telephone]", "corruptions.severities": "[1]", "corruptions.seconds": "1.0"}
+    assert runner.invoke(app, [*config(tmp_path, [rows[0], late], **keys), "--corruptions"]).exit_code == 0
+    lines = pq.read_table(tmp_path / "out" / "main" / "damaged.parquet").to_pylist()
+    assert {line["label_audio"] for line in lines} == {0}
+    assert {line["label_fake"] for line in lines if line["id"] == "voice1"} == {None}  # it was made of a fake
+
+
+@pytest.mark.parametrize(
+    ("score", "family", "touched"),
+    [("visual", "blur", True), ("visual", "opus", False), ("audio", "opus", True), ("audio", "noise", False),
+     ("fake", "opus", True), ("sync", "blur", True), ("visual", "reencode", True), ("audio", "reencode", True)],
+)  # fmt: skip
+def test_the_mean_over_corruptions_is_of_those_that_touch_the_score(score: str, family: str, touched: bool) -> None:
+    assert run._touches(score, family) == touched
 
 
 @pytest.mark.usefixtures("detector")

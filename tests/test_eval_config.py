@@ -25,7 +25,7 @@ def load(folder: Path, text: str, *changes: str) -> EvalConfig:
 
 def test_a_set_and_a_model_are_enough_and_come_back_from_what_is_saved(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD, "sets.other.shards=s", "corruptions.families=[noise]", "leave_one_out=[method]")
-    assert config.sets["main"].split == "test"
+    assert config.sets["main"].split == "auto"
     assert load(tmp_path, dump(config)) == config
 
 
@@ -37,7 +37,7 @@ def test_a_set_and_a_model_are_enough_and_come_back_from_what_is_saved(tmp_path:
         (GOOD, ("scores.file=a.csv",), "a model and a score file are given"),
         (GOOD, ("sets.main.shards=s",), "sets.main has manifest and shards, but must have one of"),
         (GOOD, ("sets.b.split=dev",), "sets.b has nothing, but must have one of"),
-        (GOOD, ("sets.main.split=val",), "sets.main.split is 'val', but must be one of train, dev, test, all"),
+        (GOOD, ("sets.main.split=val",), "sets.main.split is 'val', but must be one of auto, train, dev, test, all"),
         (GOOD, ("sets.main.manifst=a",), r"there is no key 'sets.main.manifst'; did you mean sets.main.manifest\?"),
         (GOOD, ("corruptions.families=[nois]",), "corruptions.families is .'nois'., but must be some of "),
         (GOOD, ("corruptions.severities=[0]",), "corruptions.severities is .0., but must be some of 1 to 5"),

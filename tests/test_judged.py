@@ -83,7 +83,7 @@ def place(name: str, person: str | None) -> Place:
 
 
 def test_each_face_gets_the_voice_of_the_next_other_person() -> None:
-    enough, short = Span(0, 100, 50), Span(0, 100, 49)
+    enough, short = Span(0, 0, 100, 50), Span(0, 0, 100, 49)
     found = [
         (place("e", None), enough),
         (place("d", None), enough),  # nobody says who these two are, so they are two
@@ -101,7 +101,7 @@ def test_the_face_of_a_trial_is_told_with_both_voices(faces: list[Place]) -> Non
     examine = examiner(calibration={"sync": Calibration(3.0), "fake": Calibration(3.0)})
     seen = [(each, examine.detect(each)) for each in faces]
     first, _ = talks((each, found.talking) for each, found in seen)
-    assert first.span == Span(0, 75, 75)
+    assert first.span == Span(0, 0, 75, 75)
     own, foreign = examine.voices(first)
     answer = examine(first)
     assert isinstance(answer, SyncAnswer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -51,68 +49,70 @@ def same(a: ClipFrames, b: ClipFrames) -> bool:
     )
 
 
+def answer(x: int, error: str | None = None) -> dict[str, object]:
+    return {"x": x, "error": error}
+
+
 def test_a_journal_is_gone_on_with_and_half_a_line_is_dropped(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "set", "clips", OF)
-    assert stage.known() == {}
-    journal = stage.writer()
-    journal.add("a", {"x": 1})
-    journal.close()
+    made_of = {key: [[5, "then"]] for key in "abc"}
+    assert stage.known(made_of) == {}
+    with stage.writer() as journal:
+        journal.add("a", [(5, "then")], answer(1))
     with open(stage.journal, "ab") as file:
-        file.write(b'{"key": "b", "ans')  # killed while it wrote
-    assert stage.known() == {"a": {"x": 1}}
-    journal = stage.writer()
-    journal.add("c", {"x": 3})
-    journal.close()
-    assert stage.known() == {"a": {"x": 1}, "c": {"x": 3}}
+        file.write(b'{"key": "b", "ans' + b"x" * 70_000)  # killed while it wrote
+    assert stage.known(made_of) == {"a": answer(1)}
+    with stage.writer() as journal:
+        journal.add("c", [(5, "then")], answer(3))
+    assert stage.known(made_of) == {"a": answer(1), "c": answer(3)}
 
 
-def test_parquet_takes_the_place_of_the_journal_and_says_what_was_said(tmp_path: Path) -> None:
+def test_what_is_wanted_counts_where_it_was_made_of_the_same_and_the_last_word_is_right(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "clips", OF)
-    stage.writer().close()
-    answer = {"score": asdict(SCORE)}
-    stage.finish([clip_record(ROW, SCORE, "a", answer)], CLIP_SCHEMA)
-    assert not stage.journal.exists()
-    assert stage.known() == {"a": json.loads(json.dumps(answer))}
-    (line,) = pq.read_table(stage.file).to_pylist()
+    with stage.writer() as journal:
+        journal.add("a", 1, answer(1))
+        journal.add("b", 1, answer(2))
+        journal.add("b", 1, answer(3))
+        journal.add("c", 1, answer(4, "it was gone"))
+    assert stage.known({"a": 2, "b": 1, "c": 1, "d": 1}) == {"b": answer(3)}
+    assert stage.known({"a": 1}) == {"a": answer(1)}  # a narrower question, and nothing is lost
+
+
+def test_parquet_shows_what_was_said(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "clips", OF)
+    stage.show("clips", [clip_record(ROW, SCORE)], CLIP_SCHEMA)
+    (line,) = pq.read_table(tmp_path / "clips.parquet").to_pylist()
     assert [line[name] for name in SCORES] == [0.9, 0.8, None, None]
     assert [line[f"label_{name}"] for name in SCORES] == [1, 1, 0, None]
     assert (line["raw_fake"], line["alarm_fake"], line["reason_audio"]) == (0.7, True, "no_audio")
     assert (line["corpus"], line["method"], line["video"], line["audio_file"]) == ("toy", "m", "a.mp4", None)
-
-
-def test_what_is_newer_in_the_journal_counts(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "sync", OF)
     swap = {"id": "a", "partner": "b", "seconds": 3.0, "own": 0.1, "foreign": None}
-    stage.finish([sync_record("a", {"swap": swap, "error": None})], SYNC_SCHEMA)
-    journal = stage.writer()
-    journal.add("a", {"swap": swap, "error": "gone"})
-    journal.close()
-    assert stage.known()["a"]["error"] == "gone"
+    stage.show("sync", [sync_record({"swap": swap, "delays": [], "error": "gone"})], SYNC_SCHEMA)
+    assert pq.read_table(tmp_path / "sync.parquet").to_pylist() == [{**swap, "error": "gone"}]
 
 
-@pytest.mark.parametrize("name", ["journal", "parquet"])
-def test_scores_of_another_detector_are_not_mixed_in(tmp_path: Path, name: str) -> None:
-    stage = Stage(tmp_path / "set", "clips", OF)
-    if name == "journal":
-        stage.writer().close()
-    else:
-        stage.folder.mkdir()
-        stage.finish([clip_record(ROW, SCORE, "a", {})], CLIP_SCHEMA)
+def test_scores_of_another_detector_are_not_mixed_in(tmp_path: Path) -> None:
+    with Stage(tmp_path / "set", "clips", OF).writer():
+        pass
     other = Stage(tmp_path / "set", "clips", OF | {"detector": "xyz"})
-    with pytest.raises(StoreError, match=rf"clips\.{name} holds scores that were made otherwise \(detector\); choose"):
-        other.known()
+    with pytest.raises(StoreError, match=r"clips\.journal holds scores that were made otherwise \(detector\); choose"):
+        other.known({})
+    frames = Frames(tmp_path / "set", OF)
+    frames.write(1, [])
+    with pytest.raises(StoreError, match=r"part-00001\.parquet holds scores that were made otherwise"):
+        list(Frames(tmp_path / "set", OF | {"detector": "xyz"}).read({"a": 1}))
 
 
-def test_damaged_files_are_told_in_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b"[]\n", b'{"key": "a", "made_of": 1, "answer": {}}\n'])
+def test_damaged_journals_are_told_in_one_sentence(tmp_path: Path, line: bytes) -> None:
     stage = Stage(tmp_path, "clips", OF)
-    stage.file.write_bytes(b"PAR1 no more than that")
-    with pytest.raises(StoreError, match=r"clips\.parquet cannot be read .*; delete .* and evaluate again") as raised:
-        stage.known()
+    with stage.writer():
+        pass
+    with open(stage.journal, "ab") as file:
+        file.write(line)
+    with pytest.raises(StoreError, match=r"clips\.journal, line 2: it is damaged; delete it, and its clips") as raised:
+        stage.known({"a": 1})
     assert "\n" not in str(raised.value)
-    stage.file.unlink()
-    stage.journal.write_bytes(b"{}\nnonsense\n")
-    with pytest.raises(StoreError, match=r"is damaged|made otherwise"):
-        stage.known()
 
 
 @given(

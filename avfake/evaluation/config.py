@@ -13,7 +13,9 @@ from avfake.settings import ABOVE_0, TEXT, Limit, Schema, at_least, one_of
 
 @dataclass(frozen=True)
 class SetConfig:
-    """A test set: the rows of ``split`` (or all) of a manifest, of prepared shards, or of a folder of media.
+    """A test set: the rows of ``split`` of a manifest, of prepared shards, or of a folder of media.
+
+    ``split`` is train, dev, test or all; auto is all of a folder of media, and test of the others.
 
     One of ``manifest``, ``shards`` and ``media`` is given; a folder of media holds genuine files in ``real`` and others
     in ``fake`` (docs/corpora/your-own.md). ``methods`` keeps only the fakes of these methods and all that is genuine,
@@ -24,7 +26,7 @@ class SetConfig:
     manifest: str | None = None
     shards: str | None = None
     media: str | None = None
-    split: str = "test"
+    split: str = "auto"
     methods: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     protocol: str = "auto"
@@ -96,7 +98,7 @@ _LIMITS = {
     "sets.NAME.manifest": TEXT,
     "sets.NAME.shards": TEXT,
     "sets.NAME.media": TEXT,
-    "sets.NAME.split": one_of("train", "dev", "test", "all"),
+    "sets.NAME.split": one_of("auto", "train", "dev", "test", "all"),
     "sets.NAME.protocol": TEXT,
     "corruptions.families": Limit(lambda names: set(names) <= set(FAMILIES), f"some of {', '.join(FAMILIES)}"),
     "corruptions.severities": Limit(
@@ -145,6 +147,8 @@ def _fault(config: EvalConfig) -> str | None:
             return f"sets.{name} becomes a folder; use letters, digits, - and _ alone"
     if config.scores.proposals is not None and config.scores.file is None:
         return "scores.proposals comes without scores.file; give both"
+    if config.leave_one_out and config.scores.file is not None and config.scores.scale == "rank":
+        return "leave_one_out calibrates scores, so scores.scale=rank will not do; give probability or llr"
     return None
 
 

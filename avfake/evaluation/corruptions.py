@@ -61,6 +61,9 @@ class Condition(NamedTuple):
         return f"{self.family}-{self.severity}" if self.severity else self.family
 
 
+VERSION = 1
+"""Raised whenever what some condition does to a clip changes."""
+
 CLEAN = Condition("clean", 0)
 """No damage, by the same lossless route: what the damaged clips are to be compared with."""
 

@@ -213,7 +213,9 @@ def figure(
 
 def mean_figure(question: str, metric: str, title: str, parts: Sequence[Figure]) -> Figure:
     """Return the plain mean of one metric over parts that define it, without an interval; NaN where none does."""
-    known = [part for part in parts if part.metric == metric and not math.isnan(part.value)]
+    asked = [part for part in parts if part.metric == metric]
+    known = [part for part in asked if not math.isnan(part.value)]
+    notes = sorted({part.note for part in asked if part.note})
     return Figure(
         question,
         f"mean_{metric}",
@@ -226,7 +228,7 @@ def mean_figure(question: str, metric: str, title: str, parts: Sequence[Figure])
         genuine=sum(part.genuine for part in known),
         fake=sum(part.fake for part in known),
         best=METRICS[metric].best,
-        note="" if known else "no part has both labels",
+        note="" if known else "; ".join(notes) or "there are no parts",
     )
 
 

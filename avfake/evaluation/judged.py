@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,11 +24,13 @@ from avfake.evaluation.corruptions import Condition, corrupt
 from avfake.evaluation.material import ClipFrames, Delay, Swap
 from avfake.evaluation.table import ClipScore
 from avfake.faces import BackendName
-from avfake.judging import Aspect, Detection, Judge, Piece, SyncAspect, Track, best_shift
+from avfake.judging import Aspect, Detection, Judge, Piece, Track, best_shift
 from avfake.manifest import Row
 from avfake.samples import Sample, opened
 from avfake.shards import Entry, ShardFolder
 from avfake.storage import local_copy
+
+log = logging.getLogger(__name__)
 
 MIN_SPOKEN_S = 2.0
 """A face must be in view while somebody speaks for this long, to be tried with other voices."""
@@ -53,8 +56,9 @@ class Damage(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The longest talking face of a clip: frames of its clock, and in how many of them somebody speaks."""
+    """The longest talking face of a clip: its track, frames of its clock, and in how many of them somebody speaks."""
 
+    track: int
     start: int
     end: int
     spoken: int
@@ -70,7 +74,7 @@ class Talk(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was found in one row; ``talking`` where its face can be tried with other voices."""
+    """What was found in one row; ``talking`` where a face and a sound were."""
 
     said: Detection
     talking: Span | None
@@ -88,7 +92,10 @@ class _Face(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of one row: as it is, and with its leading silence cut off; ``talking`` for trials of sync."""
+    """What was said of one row, as it is and without its leading silence; ``talking`` where a face and a sound were.
+
+    Nothing in it depends on the row's labels.
+    """
 
     score: ClipScore
     trimmed: ClipScore
@@ -124,7 +131,7 @@ class MakeExaminer:
 class Examiner:
     """Judges rows with one detector, calibrated and not.
 
-    Called, it tells of files that cannot be read in its answers; ``detect`` and ``voices`` raise ``AvfakeError``.
+    Called, it tells of what goes wrong in its answers; ``clip``, ``detect``, ``voices`` raise ``AvfakeError``.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -134,11 +141,17 @@ class Examiner:
 
     def __call__(self, item: Place | Talk | Damage) -> Answer | SyncAnswer | ClipScore:
         """Judge whatever there is to judge."""
-        if isinstance(item, Talk):
-            return self.sync_trials(item)
-        if isinstance(item, Damage):
-            return self.damaged(item)
-        return self.clip(item)
+        try:
+            if isinstance(item, Talk):
+                return self.sync_trials(item)
+            return self.damaged(item) if isinstance(item, Damage) else self.clip(item)
+        except AvfakeError as error:
+            return failed(item, str(error))
+        except Exception as error:  # hours of other clips may hang on this run
+            row = item.place.row if isinstance(item, Talk) else item.row
+            log.exception("%s: an error inside avfake", row.id.replace("\n", "?"))
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return failed(item, f"{row.video or row.audio}: avfake itself failed ({reason}); please report it.")
 
     # ------------------------------------------------------------------------------------------ clips
 
@@ -146,16 +159,12 @@ class Examiner:
         """Judge one row as it is."""
         with _opened(place, self.detector) as source:
             pieces = [self.detector.examine(clip) for clip in source.clips]
-            return Seen(_said(self._judge, place.row, pieces, source), _talking(place.row, pieces, source))
+            return Seen(_said(self._judge, place.row, pieces, source), _talking(pieces, source))
 
     def clip(self, place: Place) -> Answer:
         """Judge one row as it is and trimmed."""
-        try:
-            with _opened(place, self.detector) as source:
-                return self._clip(place.row, source)
-        except AvfakeError as error:
-            failed = ClipScore(place.row.id, error=str(error))
-            return Answer(failed, failed)
+        with _opened(place, self.detector) as source:
+            return self._clip(place.row, source)
 
     def _clip(self, row: Row, source: _Source) -> Answer:
         pieces, trimmed = [], []
@@ -172,7 +181,7 @@ class Examiner:
             self._score(row, pieces, source),
             self._score(row, trimmed, source),
             tuple(_frames(row, piece, self.detector.config.aspects) for piece in pieces),
-            _talking(row, pieces, source),
+            _talking(pieces, source),
         )
 
     def _score(self, row: Row, pieces: Sequence[Piece], source: _Source) -> ClipScore:
@@ -185,13 +194,15 @@ class Examiner:
         else:
             alarms["fake"] = said.verdict.label == "fake"
         own = [piece for piece in pieces if face is not None and piece.track == face.track]
+        speaker = longest_speaker(said)
+        heard = [piece for piece in pieces if speaker is not None and piece.track == speaker.track]
         return ClipScore(
             row.id,
             scores=_scores(said),
             raw=_scores(raw),
             alarms=alarms,
             reasons=reasons,
-            offset_ms=next((aspect.offset_ms for aspect in asked.values() if isinstance(aspect, SyncAspect)), None),
+            offset_ms=1000 * best_shift(heard) // FPS if heard else None,
             duration_s=said.duration_s,
             face_s=sum(len(piece.speech) for piece in own) / FPS,
             spoken_s=sum(int((piece.speech & piece.face_ok).sum()) for piece in own) / FPS,
@@ -203,21 +214,18 @@ class Examiner:
     def damaged(self, damage: Damage) -> ClipScore:
         """Judge one row whose file was damaged first."""
         row, condition = damage.row, damage.condition
-        try:
-            with ExitStack() as stack:
-                video, audio = (
-                    None if address is None else stack.enter_context(local_copy(address))
-                    for address in (row.video, row.audio)
-                )
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avfake-")))
-                seed = crc32(row.id.encode("utf-8", "backslashreplace"))
-                file = corrupt(condition, video, audio, folder / "clip.mkv", seconds=damage.seconds, seed=seed)
-                path = str(file)
-                changed = replace(row, video=path if row.video else None, audio=None if row.video else path)
-                source = stack.enter_context(_opened(Place(changed), self.detector))
-                return self._score(row, [self.detector.examine(clip) for clip in source.clips], source)
-        except AvfakeError as error:
-            return ClipScore(row.id, error=str(error))
+        with ExitStack() as stack:
+            video, audio = (
+                None if address is None else stack.enter_context(local_copy(address))
+                for address in (row.video, row.audio)
+            )
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avfake-")))
+            seed = crc32(row.id.encode("utf-8", "backslashreplace"))
+            file = corrupt(condition, video, audio, folder / "clip.mkv", seconds=damage.seconds, seed=seed)
+            path = str(file)
+            changed = replace(row, video=path if row.video else None, audio=None if row.video else path)
+            source = stack.enter_context(_opened(Place(changed), self.detector))
+            return self._score(row, [self.detector.examine(clip) for clip in source.clips], source)
 
     # ------------------------------------------------------------------------------------------ trials of sync
 
@@ -229,13 +237,10 @@ class Examiner:
 
     def sync_trials(self, talk: Talk) -> SyncAnswer:
         """Judge a talking face with its own voice, with another person's, and with its own delayed."""
-        id_, partner, seconds = talk.place.row.id, talk.partner.row.id, (talk.span.end - talk.span.start) / FPS
-        try:
-            face = self._face(talk)
-        except AvfakeError as error:
-            return SyncAnswer(Swap(id_, partner, seconds, None, None), (), str(error))
+        id_, face = talk.place.row.id, self._face(talk)
         own = self._with(face, face.voice)
-        swap = Swap(id_, partner, seconds, self._sync(id_, own), self._sync(id_, self._with(face, face.foreign)))
+        foreign = self._sync(id_, self._with(face, face.foreign))
+        swap = Swap(id_, talk.partner.row.id, _seconds(talk), self._sync(id_, own), foreign)
         delays = [Delay(id_, frames, None) for frames in DELAYS]
         if swap.own is not None:
             offset = best_shift(own)
@@ -255,12 +260,8 @@ class Examiner:
         return [self.detector.examine(clip, embedded) for clip, embedded in pairs]
 
     def _face(self, talk: Talk) -> _Face:
-        tracks: dict[int, list[Clip]] = defaultdict(list)
         with _opened(talk.place, self.detector) as source:
-            for clip in source.clips:
-                if clip.track is not None:
-                    tracks[clip.track].append(clip)
-        clips = next(clips for clips in tracks.values() if round(clips[0].start_s * FPS) == talk.span.start)
+            clips = [clip for clip in source.clips if clip.track == talk.span.track]
         voice = np.concatenate([clip.audio for clip in clips if clip.audio is not None])
         foreign = self._voice(talk.partner, talk.partner_span)
         return _Face(talk.place.row.id, clips, [self.detector.embed(clip) for clip in clips], voice, foreign)
@@ -276,13 +277,34 @@ class Examiner:
         return sound[span.start * SAMPLES_PER_FRAME :]
 
 
+def failed(item: Place | Talk | Damage, reason: str) -> Answer | SyncAnswer | ClipScore:
+    """Return the answer that nothing could be said."""
+    if isinstance(item, Talk):
+        id_ = item.place.row.id
+        swap = Swap(id_, item.partner.row.id, _seconds(item), None, None)
+        return SyncAnswer(swap, tuple(Delay(id_, frames, None) for frames in DELAYS), reason)
+    score = ClipScore(item.row.id, error=reason)
+    return score if isinstance(item, Damage) else Answer(score, score)
+
+
+def _seconds(talk: Talk) -> float:
+    return (talk.span.end - talk.span.start) / FPS
+
+
 def talks(found: Iterable[tuple[Place, Span | None]]) -> list[Talk]:
-    """Pair each talking face of ``MIN_SPOKEN_S`` and more with the voice of the next one of another person.
+    """Pair each genuine talking face of ``MIN_SPOKEN_S`` and more with the voice of the next one of another person.
 
     Next by file name, cyclic. ``found`` are rows with what ``Answer`` and ``Seen`` call ``talking``.
     """
     chosen = sorted(
-        ((place, span) for place, span in found if span is not None and span.spoken >= MIN_SPOKEN_S * FPS),
+        (
+            (place, span)
+            for place, span in found
+            if span is not None
+            and span.spoken >= MIN_SPOKEN_S * FPS
+            and place.row.labels.sync == 0
+            and place.row.method is None
+        ),
         key=lambda one: (one[0].row.video or "", one[0].row.id),
     )
     paired = []
@@ -397,23 +419,21 @@ def _longest(tracks: Sequence[Track]) -> Track | None:
     return max(tracks, key=lambda t: (t.visual.p_fake is not None, t.end_s - t.start_s), default=None)
 
 
-def _talking(row: Row, pieces: Sequence[Piece], source: _Source) -> Span | None:
-    """The face that is in view for longest, where it is genuine and in sync."""
-    if row.labels.sync != 0 or row.method is not None or not source.has_audio:
-        return None
+def _talking(pieces: Sequence[Piece], source: _Source) -> Span | None:
+    """The face that is in view for longest, where there is a sound."""
     tracks: dict[int, list[Piece]] = defaultdict(list)
     for piece in pieces:
         if piece.track is not None:
             tracks[piece.track].append(piece)
-    if not tracks:
+    if not tracks or not source.has_audio:
         return None
-    face = max(tracks.values(), key=lambda parts: sum(len(piece.speech) for piece in parts))
+    track, face = max(tracks.items(), key=lambda item: sum(len(piece.speech) for piece in item[1]))
     spoken = sum(int((piece.speech & piece.face_ok).sum()) for piece in face)
-    return Span(face[0].start, face[-1].start + len(face[-1].speech), spoken)
+    return Span(track, face[0].start, face[-1].start + len(face[-1].speech), spoken)
 
 
 def _frames(row: Row, piece: Piece, taught: Sequence[str]) -> ClipFrames:
-    keep = piece.track is not None and row.labels.sync is not None and "sync" in taught
+    keep = piece.track is not None and "sync" in taught
     visual, audio = (
         logits if aspect in taught else np.full_like(logits, np.nan)
         for aspect, logits in (("visual", piece.visual), ("audio", piece.audio))

@@ -7,22 +7,20 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from avfake import settings
 from avfake.detect import fingerprint
-from avfake.engines import Died, run
 from avfake.evaluation import asv_scores, score_file, submission
 from avfake.evaluation.config import CorruptionsConfig, EvalConfig, SetConfig
-from avfake.evaluation.corruptions import CLEAN, FAMILIES, Condition, applies, conditions
-from avfake.evaluation.figures import METRICS, Question, answer, before_calibration, mean_figure, trials
-from avfake.evaluation.judged import Answer, Damage, MakeExaminer, Place, Span, SyncAnswer, Talk, talks
+from avfake.evaluation.corruptions import CLEAN, FAMILIES, VERSION, Condition, applies, conditions
+from avfake.evaluation.figures import METRICS, Figure, Question, answer, before_calibration, mean_figure, trials
+from avfake.evaluation.judged import Damage, Place, Span, talks
 from avfake.evaluation.leave_out import leave_one_out
 from avfake.evaluation.material import ClipFrames, Delay, Material, Proposal, Swap
 from avfake.evaluation.proposals import of_clips
@@ -30,25 +28,21 @@ from avfake.evaluation.protocols import EvaluationError, Protocol, find
 from avfake.evaluation.protocols.localisation import partly_fake
 from avfake.evaluation.result import Damaged, Domain, Evaluation, Headline, LeftOut, SetResult
 from avfake.evaluation.shortcuts import shortcuts
-from avfake.evaluation.store import CLIP_SCHEMA, SYNC_SCHEMA, Frames, Stage, clip_record, sync_record
-from avfake.evaluation.table import ClipScore, Table, probability
+from avfake.evaluation.store import Frames, Stage
+from avfake.evaluation.table import SCORES, ClipScore, Table, label_of, probability
+from avfake.evaluation.tandem import AsvRates
 from avfake.evaluation.testset import drawn, places
+from avfake.evaluation.work import Answers, Told, Work, score_of
 from avfake.faces import backend_name
 from avfake.judging import default_rate
 from avfake.manifest import Row
 from avfake.models import CheckpointConfig, load_checkpoint
-from avfake.storage import sha256, stamp
+from avfake.storage import sha256
 
 log = logging.getLogger(__name__)
 
 SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
 """What is told of a headline question in each domain."""
-
-_PART_S = 60.0
-_PART_CLIPS = 500
-
-Told = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is done, and of how much."""
 
 
 class _System(NamedTuple):
@@ -110,10 +104,11 @@ def _set(name: str, one: SetConfig, config: EvalConfig, system: _System, corrupt
     found = places(name, one)
     rows = [place.row for place in found]
     protocol = find(one.protocol, rows)
+    asv = None if one.asv is None else asv_scores.read(Path(one.asv))
     judged = (
-        _read(rows, one, config)
+        _read(rows, asv, config)
         if system.checkpoint is None
-        else _judge(name, found, one, config, system, protocol, corruptions, told)
+        else _judge(name, found, one, asv, config, system, protocol, corruptions, told)
     )
     material = judged.material
     questions = protocol.questions(material)
@@ -135,8 +130,8 @@ def _set(name: str, one: SetConfig, config: EvalConfig, system: _System, corrupt
         table=material.table,
         figures=tuple(figures),
         headlines=tuple(_headline(material.table, question, system) for question in headlines),
-        domains=tuple(_domains(headlines, judged, protocol, damaged, config, system)),
-        shortcuts=tuple(shortcuts(material.table, headlines, Path(config.out) / name, config, told)),
+        domains=tuple(_domains(headlines, figures, judged, damaged, config, system)),
+        shortcuts=tuple(shortcuts(material.table, judged.trimmed, headlines, Path(config.out) / name, config, told)),
         damaged=tuple(damaged),
         left_out=tuple(_left_out(material.table, headlines, config)),
         delays=material.delays,
@@ -144,7 +139,7 @@ def _set(name: str, one: SetConfig, config: EvalConfig, system: _System, corrupt
     )
 
 
-def _read(rows: Sequence[Row], one: SetConfig, config: EvalConfig) -> _Judged:
+def _read(rows: Sequence[Row], asv: AsvRates | None, config: EvalConfig) -> _Judged:
     """Take the scores of a file."""
     given = config.scores
     assert given.file is not None
@@ -153,11 +148,7 @@ def _read(rows: Sequence[Row], one: SetConfig, config: EvalConfig) -> _Judged:
     for note in [*scores.notes(), *(proposals.notes() if proposals is not None else ())]:
         log.warning("%s", note)
     found = None if proposals is None else proposals.values
-    return _Judged(Material(scores.table(rows), proposals=found, asv=_asv(one)), None, {}, ())
-
-
-def _asv(one: SetConfig) -> Any:
-    return None if one.asv is None else asv_scores.read(Path(one.asv))
+    return _Judged(Material(scores.table(rows), proposals=found, asv=asv), None, {}, ())
 
 
 # ------------------------------------------------------------------------------------------------ judging
@@ -167,6 +158,7 @@ def _judge(
     name: str,
     found: Sequence[Place],
     one: SetConfig,
+    asv: AsvRates | None,
     config: EvalConfig,
     system: _System,
     protocol: Protocol,
@@ -175,25 +167,24 @@ def _judge(
 ) -> _Judged:
     folder = Path(config.out) / name
     of = {"detector": system.fingerprint, "clips": "shards" if one.shards is not None else "media"}
-    work = _Work(config, told, name)
-    records = work.clips(found, Stage(folder, "clips", of))
+    work = Work(config, name, told)
+    answers = work.clips(found, Stage(folder, "clips", of))
     rows = tuple(place.row for place in found)
-    scores = [_score(records[row.id]["score"]) for row in rows]
-    table = Table(rows, tuple(scores))
-    trimmed = Table(rows, tuple(_score(records[row.id]["trimmed"]) for row in rows))
+    scores, trimmed = (tuple(score_of(answers[row.id][key]) for row in rows) for key in ("score", "trimmed"))
+    table = Table(rows, scores)
     swaps: tuple[Swap, ...] = ()
     delays: tuple[Delay, ...] = ()
     failed = [(score.id, score.error) for score in scores if score.error is not None]
     if protocol.sync_trials:
-        answers = work.sync(talks(_talking(found, records)), Stage(folder, "sync", of))
-        swaps = tuple(Swap(**each["swap"]) for each in answers)
-        delays = tuple(Delay(**delay) for each in answers for delay in each["delays"])
-        failed += [(each["swap"]["id"], each["error"]) for each in answers if each["error"] is not None]
+        tried = work.sync(talks(_talking(found, answers)), Stage(folder, "sync", of))
+        swaps = tuple(Swap(**each["swap"]) for each in tried)
+        delays = tuple(Delay(**delay) for each in tried for delay in each["delays"])
+        failed += [(each["swap"]["id"], each["error"]) for each in tried if each["error"] is not None]
     damaged: dict[Condition, Table] = {}
     if corruptions:
-        stage = Stage(folder, "damaged", of | {"seconds": f"{config.corruptions.seconds:g}"})
-        damaged = work.damage(_damages(found, scores, config.corruptions), stage)
-    parts = {row.id: records[row.id]["part"] for row in rows if records[row.id]["part"] is not None}
+        damage = {"seconds": f"{config.corruptions.seconds:g}", "corruptions": str(VERSION)}
+        damaged = work.damage(_damages(found, scores, config.corruptions), Stage(folder, "damaged", of | damage))
+    parts = {row.id: answers[row.id]["part"] for row in rows if answers[row.id]["part"] is not None}
     frames = Frames(folder, of)
 
     def read() -> Iterator[ClipFrames]:
@@ -206,154 +197,31 @@ def _judge(
         proposals = of_clips(read(), system.checkpoint.calibration)
         if handed_in:
             _hand_in(folder, table, proposals)
-    return _Judged(Material(table, read, proposals, swaps, delays, _asv(one)), trimmed, damaged, tuple(failed))
+    return _Judged(Material(table, read, proposals, swaps, delays, asv), Table(rows, trimmed), damaged, tuple(failed))
 
 
 def _hand_in(folder: Path, table: Table, proposals: Mapping[str, Sequence[Proposal]]) -> None:
     """Write the two files that the 1M-Deepfakes challenges take; what was not judged stands there as genuine."""
     scores = {clip.id: clip.scores.get("fake") for clip in table.clips}
     text, places = folder / "prediction.txt", folder / "prediction.json"
-    lacking = submission.write_video_scores(text, table.rows, scores, unjudged=0.0)
-    submission.write_proposals(places, table.rows, proposals, unjudged_as_nothing=True)
+    try:
+        lacking = submission.write_video_scores(text, table.rows, scores, unjudged=0.0)
+        submission.write_proposals(places, table.rows, proposals, unjudged_as_nothing=True)
+    except submission.SubmissionError as error:
+        log.warning("there are no files to hand in: %s", error)
+        return
     log.info("%s and %s are what the 1M-Deepfakes challenges take", text, places)
     if lacking:
         log.warning("%d videos were not judged and stand as genuine there: %s.unjudged", len(lacking), text)
 
 
-class _Work:
-    """Has workers judge what no earlier run has, and keeps what they say."""
-
-    def __init__(self, config: EvalConfig, told: Told, name: str) -> None:
-        self.config = config
-        self._told = told
-        self._name = name
-
-    def clips(self, found: Sequence[Place], stage: Stage) -> dict[str, Any]:
-        """Return the answer to every row, by id."""
-        sizes = {place.row.id: _size(place) for place in found}
-        known = {
-            key: record
-            for key, record in stage.known().items()
-            if record["score"]["error"] is None and record["size"] == sizes.get(key)
-        }
-        waiting = [place for place in found if place.row.id not in known]
-        frames = Frames(stage.folder, stage.of)
-        if waiting:
-            number, held, begun = frames.next_number(), list[Answer](), time.monotonic()
-            journal = stage.writer()
-            try:
-                for done, (place, result) in enumerate(self._run(waiting, "judging clips"), 1):
-                    held.append(_failed(place.row, result) if isinstance(result, Died) else result)
-                    if done == len(waiting) or len(held) >= _PART_CLIPS or time.monotonic() - begun > _PART_S:
-                        if any(each.frames for each in held):
-                            frames.write(number, (clip for each in held for clip in each.frames))
-                        for each in held:
-                            record = _record(each, number, sizes[each.score.id])
-                            known[each.score.id] = record
-                            journal.add(each.score.id, record)
-                        number, held, begun = number + 1, [], time.monotonic()
-            finally:
-                journal.close()
-        if waiting or not stage.file.is_file():
-            rows = [place.row for place in found]
-            for name in ("trimmed", "clips"):
-                of_rows = [(row, known[row.id]) for row in rows]
-                key = "score" if name == "clips" else name
-                lines = [clip_record(row, _score(record[key]), row.id, record) for row, record in of_rows]
-                replace(stage, name=name).finish(lines, CLIP_SCHEMA)
-        return known
-
-    def sync(self, talks: Sequence[Talk], stage: Stage) -> list[dict[str, Any]]:
-        """Return the answer to every trial of a talking face, in order."""
-        keys = {_key(talk): talk for talk in talks}
-        known = {key: record for key, record in stage.known().items() if record["error"] is None}
-        waiting = [talk for key, talk in keys.items() if key not in known]
-        journal = stage.writer()
-        for talk, result in self._run(waiting, "voices of others"):
-            if isinstance(result, Died):
-                result = SyncAnswer(Swap(talk.place.row.id, talk.partner.row.id, 0.0, None, None), (), result.reason)
-            known[_key(talk)] = asdict(result)
-            journal.add(_key(talk), known[_key(talk)])
-        journal.close()
-        stage.finish([sync_record(key, known[key]) for key in keys], SYNC_SCHEMA)
-        return [known[key] for key in keys]
-
-    def damage(self, damages: Sequence[Damage], stage: Stage) -> dict[Condition, Table]:
-        """Return what was said of the damaged clips, by condition."""
-        known = {key: record for key, record in stage.known().items() if record["error"] is None}
-        waiting = [damage for damage in damages if _damage_key(damage) not in known]
-        journal = stage.writer()
-        for damage, result in self._run(waiting, "judging damaged clips"):
-            if isinstance(result, Died):
-                result = ClipScore(damage.row.id, error=result.reason)
-            known[_damage_key(damage)] = asdict(result)
-            journal.add(_damage_key(damage), known[_damage_key(damage)])
-        journal.close()
-        of_rows = [(each, known[_damage_key(each)]) for each in damages]
-        stage.finish(
-            [
-                clip_record(each.row, _score(record), _damage_key(each), record, condition=str(each.condition))
-                for each, record in of_rows
-            ],
-            CLIP_SCHEMA,
-        )
-        tables: dict[Condition, Table] = {}
-        for condition in dict.fromkeys(each.condition for each in damages):
-            chosen = [(each.row, _score(record)) for each, record in of_rows if each.condition == condition]
-            tables[condition] = Table(tuple(row for row, _ in chosen), tuple(score for _, score in chosen))
-        return tables
-
-    def _run(self, items: Sequence[Any], what: str) -> Iterator[tuple[Any, Any]]:
-        config = self.config
-        if not items:
-            return
-        assert config.model is not None
-        make = MakeExaminer(config.model, config.device, config.faces, config.threads)  # type: ignore[arg-type]
-        self._told(f"{self._name}: {what}", 0, len(items))
-        results = run(make, items, engine=config.engine, workers=config.workers, gpu=config.device != "cpu")  # type: ignore[arg-type]
-        for done, (item, result) in enumerate(results, 1):
-            self._told(f"{self._name}: {what}", done, len(items))
-            yield item, result
-
-
-def _size(place: Place) -> int:
-    """Bytes of a row's files, by which a change of them is noticed."""
-    if place.folder:
-        return sum(entry.size for _, entry in place.entries)
-    stamps = [stamp(address) for address in (place.row.video, place.row.audio) if address is not None]
-    return sum(found[0] for found in stamps if found is not None)
-
-
-def _record(each: Answer, part: int, size: int) -> dict[str, Any]:
-    return {
-        "score": asdict(each.score),
-        "trimmed": asdict(each.trimmed),
-        "part": part if each.frames else None,
-        "talking": each.talking,
-        "size": size,
-    }
-
-
-def _failed(row: Row, died: Died) -> Answer:
-    failed = ClipScore(row.id, error=f"{row.video or row.audio}: {died.reason}.")
-    return Answer(failed, failed)
-
-
-def _score(record: Mapping[str, Any]) -> ClipScore:
-    return ClipScore(**record)
-
-
 # ------------------------------------------------------------------------------------------------ trials of sync
 
 
-def _talking(found: Sequence[Place], records: Mapping[str, Any]) -> Iterator[tuple[Place, Span | None]]:
+def _talking(found: Sequence[Place], answers: Answers) -> Iterator[tuple[Place, Span | None]]:
     for place in found:
-        talking = records[place.row.id]["talking"]
+        talking = answers[place.row.id]["talking"]
         yield place, None if talking is None else Span(*talking)
-
-
-def _key(talk: Talk) -> str:
-    return f"{talk.place.row.id}\t{talk.partner.row.id}"
 
 
 # ------------------------------------------------------------------------------------------------ damage
@@ -361,11 +229,12 @@ def _key(talk: Talk) -> str:
 
 def _damages(found: Sequence[Place], scores: Sequence[ClipScore], config: CorruptionsConfig) -> list[Damage]:
     """A draw of the set's files, clean and under every condition that does anything to them."""
+    labelled = [place.row for place in found if any(label_of(place.row, score) is not None for score in SCORES)]
     chosen = drawn(
-        [place.row for place in found],
+        labelled,
         config.clips,
         key=lambda row: row.id,
-        group=lambda row: (row.video is not None, row.fake),
+        group=lambda row: (row.video is not None, row.cut(0, config.seconds).fake),
     )
     silent = {score.id for score in scores if score.reasons.get("audio") == "no_audio"}
     asked = [CLEAN, *conditions(config.families, config.severities)]
@@ -384,7 +253,7 @@ def _damage_key(damage: Damage) -> str:
 def _damaged(condition: Condition, table: Table, protocol: Protocol, resamples: int) -> Iterator[Damaged]:
     family = None if condition == CLEAN else FAMILIES[condition.family]
     for question in protocol.questions(Material(table)):
-        if not question.part_of:
+        if not question.part_of and (question.genuine | question.fake).any():
             yield Damaged(
                 family=condition.family,
                 title="as they are" if family is None else family.title,
@@ -399,31 +268,60 @@ def _damaged(condition: Condition, table: Table, protocol: Protocol, resamples: 
 
 def _domains(
     headlines: Sequence[Question],
+    figures: Sequence[Figure],
     judged: _Judged,
-    protocol: Protocol,
     damaged: Sequence[Damaged],
     config: EvalConfig,
     system: _System,
 ) -> Iterator[Domain]:
+    """The headline questions by domain; ``figures`` holds those that were computed of all trials already."""
     table = judged.material.table
     names = _domain_of(table.rows, config, system)
+    known = {(figure.question, figure.metric): figure for figure in figures}
+
+    def answered(question: Question) -> list[Figure]:
+        of_all = [known.get((question.name, metric)) for metric in SUMMARY]
+        missing = tuple(metric for metric, figure in zip(SUMMARY, of_all, strict=True) if figure is None)
+        found = {f.metric: f for f in answer(table, replace(question, metrics=missing), config.resamples)}
+        found |= {figure.metric: figure for figure in of_all if figure is not None}
+        return [found[metric] for metric in SUMMARY if metric in found]
+
     for question in headlines:
         summary = replace(question, metrics=SUMMARY)
-        yield Domain(question.name, "all", tuple(answer(table, summary, config.resamples)))
+        whole = answered(question)
+        yield Domain(question.name, "all", tuple(whole))
         for name in ("in-domain", "cross-method", "cross-dataset", "unknown"):
             genuine = np.array([name in given for given in names]) & question.genuine
             fake = np.array([given[0] == name for given in names]) & question.fake
-            if genuine.any() and fake.any():
+            if (genuine == question.genuine).all() and (fake == question.fake).all():
+                yield Domain(question.name, name, tuple(whole))
+            elif genuine.any() and fake.any():
                 part = replace(summary, genuine=genuine, fake=fake)
                 yield Domain(question.name, name, tuple(answer(table, part, config.resamples)))
         if judged.trimmed is not None:
             yield Domain(question.name, "trimmed", tuple(answer(judged.trimmed, summary, config.resamples)))
-        figures = [f for each in damaged if each.severity for f in each.figures if f.question == question.name]
-        if figures:
-            mean = [mean_figure(question.name, name, METRICS[name].title, figures) for name in SUMMARY]
-            yield Domain(
-                question.name, "corrupted", tuple(replace(f, metric=n) for f, n in zip(mean, SUMMARY, strict=True))
-            )
+        yield from _damaged_domains(question, damaged)
+
+
+def _damaged_domains(question: Question, damaged: Sequence[Damaged]) -> Iterator[Domain]:
+    """The draw of clips undamaged, and the mean over the corruptions that touch what the score looks at."""
+    found: dict[str, list[Figure]] = {"undamaged": [], "corrupted": []}
+    for each in damaged:
+        if each.severity == 0 or _touches(question.score, each.family):
+            figures = [figure for figure in each.figures if figure.question == question.name]
+            found["corrupted" if each.severity else "undamaged"] += figures
+    if found["undamaged"]:
+        yield Domain(question.name, "undamaged", tuple(found["undamaged"]))
+    if found["corrupted"]:
+        means = ((name, mean_figure(question.name, name, METRICS[name].title, found["corrupted"])) for name in SUMMARY)
+        yield Domain(question.name, "corrupted", tuple(replace(mean, metric=name) for name, mean in means))
+
+
+def _touches(score: str, family: str) -> bool:
+    """Whether a family damages what a score looks at; verdict and sync look at both picture and sound."""
+    return FAMILIES[family].kind in {"visual": ("video", "both"), "audio": ("audio", "both")}.get(
+        score, ("video", "audio", "both")
+    )
 
 
 def _domain_of(rows: Sequence[Row], config: EvalConfig, system: _System) -> list[tuple[str, ...]]:
@@ -446,7 +344,9 @@ def _domain_of(rows: Sequence[Row], config: EvalConfig, system: _System) -> list
 def _headline(table: Table, question: Question, system: _System) -> Headline:
     found = trials(table, question)
     raw = table.raw(question.score)[found.rows]
-    thresholds = {} if system.checkpoint is None else system.checkpoint.thresholds.get(question.score, {})
+    # Over the verdict decides the threshold of whichever answer was the more suspicious: there is no single line.
+    told = system.checkpoint is not None and question.score != "fake"
+    thresholds = system.checkpoint.thresholds.get(question.score, {}) if system.checkpoint is not None and told else {}
     return Headline(
         question.name,
         question.score,
@@ -460,8 +360,6 @@ def _headline(table: Table, question: Question, system: _System) -> Headline:
 
 
 def _left_out(table: Table, headlines: Sequence[Question], config: EvalConfig) -> Iterable[LeftOut]:
-    if table.scale == "rank" and config.leave_one_out:
-        raise EvaluationError("leave_one_out calibrates scores, so scores.scale=rank will not do; give what they are.")
     for question in headlines:
         for by in config.leave_one_out:
             yield from leave_one_out(table, question, by, resamples=config.resamples)  # type: ignore[arg-type]

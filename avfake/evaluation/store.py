@@ -1,4 +1,4 @@
-"""Where an evaluation keeps its scores: a journal while it judges, Parquet when it is done.
+"""Where an evaluation keeps its scores: journals that later runs go on from, and Parquet for everybody to read.
 
 The folder of a test set holds
 
@@ -7,9 +7,11 @@ The folder of a test set holds
 * ``frames/part-NUMBER.parquet``           a line a frame, the frames of a clip together;
 * ``sync.parquet``                         trials of genuine talking faces with other voices (protocols of sync);
 * ``damaged.parquet``                      a line a clip and corruption;
-* ``NAME.journal``                         of a stage that is not complete: answers as they come, a line of JSON each.
+* ``NAME.journal``                         all answers that were ever given, a line of JSON each, with what they were
+                                           made of: size and time of change of files, entries of shards.
 
-Every file says which detector it is of. A killed run has lost no more than its last minute.
+Every file says which detector it is of. A killed run has lost no more than its last minute; a run on fewer rows loses
+nothing.
 """
 
 from __future__ import annotations
@@ -44,87 +46,95 @@ class StoreError(AvfakeError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of answers in a folder: ``NAME.journal``, then ``NAME.parquet``; ``of`` says what judged, and how."""
+    """One kind of answers in a folder: ``NAME.journal`` keeps all that were ever given, ``NAME.parquet`` shows those
+    that were asked for last; ``of`` says what judged, and how."""
 
     folder: Path
     name: str
     of: Mapping[str, str]
 
     @property
-    def file(self) -> Path:
-        """Where the answers are when all are there."""
-        return self.folder / f"{self.name}.parquet"
-
-    @property
     def journal(self) -> Path:
-        """Where they are until then."""
+        """Where the answers are."""
         return self.folder / f"{self.name}.journal"
 
-    def known(self) -> dict[str, Record]:
-        """Return the answers that are there, by key. Raises ``StoreError`` where they are of another detector."""
+    def known(self, made_of: Mapping[str, Any]) -> dict[str, Record]:
+        """Return the answers by key, of those keys whose answers were made of the same, and that hold no error.
+
+        Raises ``StoreError`` where they are of another detector.
+        """
+        wanted = {key: json.loads(json.dumps(value)) for key, value in made_of.items()}
         found: dict[str, Record] = {}
-        if self.file.is_file():
-            table = _read(self.file, self.of)
-            found = {
-                record["key"]: json.loads(record["answer"]) for record in table.select(["key", "answer"]).to_pylist()
-            }
-        if self.journal.is_file():
-            found |= self._journal()
+        for record in self._records():
+            key = record["key"]
+            if key in wanted and record["made_of"] == wanted[key] and record["answer"]["error"] is None:
+                found[key] = record["answer"]
         return found
 
-    def _journal(self) -> dict[str, Record]:
-        found: dict[str, Record] = {}
+    def _records(self) -> Iterator[Record]:
+        if not self.journal.is_file():
+            return
         with open(self.journal, "rb") as file:
             for number, line in enumerate(file):
                 if not line.endswith(b"\n"):
                     break  # half a line of a killed run
                 try:
                     record = json.loads(line)
-                except ValueError as error:
-                    raise StoreError(
-                        f"{self.journal} is damaged ({error}); delete it, and its clips are judged again."
-                    ) from error
+                    if number:
+                        record["key"], record["made_of"], record["answer"]["error"]
+                except (ValueError, TypeError, KeyError) as error:
+                    cure = "delete it, and its clips are judged again"
+                    raise StoreError(f"{self.journal}, line {number + 1}: it is damaged; {cure}.") from error
                 if number == 0:
                     _check(self.journal, record, self.of)
                 else:
-                    found[record["key"]] = record["answer"]
-        return found
+                    yield record
 
     def writer(self) -> Journal:
         """Open the journal to go on with it."""
         return Journal(self.journal, self.of)
 
-    def finish(self, records: Sequence[Record], schema: pa.Schema) -> None:
-        """Write all answers, in their order, as Parquet, and drop the journal."""
+    def show(self, name: str, records: Sequence[Record], schema: pa.Schema) -> None:
+        """Write answers, in their order, as ``name.parquet``."""
         columns = pa.Table.from_pylist(records, schema=schema.with_metadata({_KEY: json.dumps(dict(self.of)).encode()}))
-        with whole_file(str(self.file)) as file:
+        with whole_file(str(self.folder / f"{name}.parquet")) as file:
             pq.write_table(columns, file)
-        self.journal.unlink(missing_ok=True)
 
 
 class Journal:
-    """Answers, a line each, on disk as soon as they are given."""
+    """Answers, a line each, on disk as soon as they are given; to be closed."""
 
     def __init__(self, path: Path, of: Mapping[str, str]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 with open(path, "rb+") as file:
-                    whole = file.read().rfind(b"\n") + 1
-                    file.truncate(whole)  # half a line of a killed run
+                    file.seek(0, os.SEEK_END)
+                    end = file.tell()
+                    while end:  # half a line of a killed run
+                        start = max(0, end - 65536)
+                        file.seek(start)
+                        newline = file.read(end - start).rfind(b"\n")
+                        if newline >= 0:
+                            end = start + newline + 1
+                            break
+                        end = start
+                    file.truncate(end)
             self._file = open(path, "ab")  # noqa: SIM115  # close() is ours
             if not self._file.tell():
                 self._line(dict(of))
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror}; check the folder and its space.") from error
 
-    def add(self, key: str, answer: Record) -> None:
-        """Write one answer."""
-        self._line({"key": key, "answer": answer})
+    def __enter__(self) -> Journal:
+        return self
 
-    def close(self) -> None:
-        """End writing."""
+    def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    def add(self, key: str, made_of: Any, answer: Record) -> None:
+        """Write one answer, which holds ``error`` (None for none), and what it was made of (JSON)."""
+        self._line({"key": key, "made_of": made_of, "answer": answer})
 
     def _line(self, value: Record) -> None:
         try:
@@ -151,15 +161,13 @@ CLIP_SCHEMA = pa.schema(
         ("error", pa.string()),
         ("condition", pa.string()),
         *((name, pa.string()) for name in _TEXTS),
-        ("key", pa.string()),
-        ("answer", pa.string()),
     ]
 )
-"""Columns of ``clips.parquet``; ``key`` and ``answer`` (JSON) are what a later run goes on from."""
+"""Columns of ``clips.parquet``, ``trimmed.parquet`` and ``damaged.parquet``."""
 
 
-def clip_record(row: Row, score: ClipScore, key: str, answer: Record, condition: str | None = None) -> Record:
-    """Return the line of Parquet that holds a row and what was said of it; ``answer`` is what a later run reads."""
+def clip_record(row: Row, score: ClipScore, condition: str | None = None) -> Record:
+    """Return the line of Parquet that holds a row and what was said of it."""
     return {
         "id": row.id,
         **{name: score.scores.get(name) for name in SCORES},
@@ -174,8 +182,6 @@ def clip_record(row: Row, score: ClipScore, key: str, answer: Record, condition:
         "condition": condition,
         **{name: getattr(row, name) for name in _TEXTS[:7]},
         "audio_file": row.audio,
-        "key": key,
-        "answer": json.dumps(answer),
     }
 
 
@@ -185,16 +191,14 @@ SYNC_SCHEMA = pa.schema(
         ("partner", pa.string()),
         *((name, pa.float64()) for name in ("seconds", "own", "foreign")),
         ("error", pa.string()),
-        ("key", pa.string()),
-        ("answer", pa.string()),
     ]
 )
 """Columns of ``sync.parquet``: P(fake) of sync with the ``own`` voice and with the ``partner``'s."""
 
 
-def sync_record(key: str, answer: Record) -> Record:
+def sync_record(answer: Record) -> Record:
     """Return the line of Parquet that holds the trials of one talking face (``judged.SyncAnswer`` as JSON)."""
-    return {**answer["swap"], "error": answer["error"], "key": key, "answer": json.dumps(answer)}
+    return {**answer["swap"], "error": answer["error"]}
 
 
 # ------------------------------------------------------------------------------------------------ frames

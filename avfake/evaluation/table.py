@@ -85,8 +85,11 @@ class Table:
         return np.array([clip.alarms.get(score, np.nan) for clip in self.clips], np.float64)
 
     def persons(self) -> list[str | None]:
-        """Return who each clip is of, None where not known: what a bootstrap draws as one."""
-        return [None if row.identity is None else f"{row.corpus}\0{row.identity}" for row in self.rows]
+        """Return who each clip is of, None where not known: what a bootstrap draws as one.
+
+        Names go by themselves: one person is in several corpora, or in several compressions of one.
+        """
+        return [row.identity for row in self.rows]
 
     def only(self, chosen: Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]) -> Table:
         """Return the table of some rows, by their numbers or by a mask (n,)."""

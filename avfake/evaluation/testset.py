@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,8 @@ class EmptySetError(AvfakeError):
 
 def places(name: str, config: SetConfig) -> list[Place]:
     """Return the rows of a test set and where their clips are. Raises ``AvfakeError``."""
+    if config.split == "auto":
+        config = replace(config, split="all" if config.media is not None else "test")
     found = [place for place in _all(config) if _wanted(place.row, config)]
     if not found:
         asked = "".join(
