@@ -328,11 +328,12 @@ def evaluate(
 
         settings = load_config(config, changes or ())
         try:
+            from avfake.evaluation.run import REPORT
             from avfake.evaluation.run import evaluate as run
         except ModuleNotFoundError as error:
-            if error.name != "pyarrow":
+            if error.name not in ("pyarrow", "filelock"):
                 raise
-            raise AvfakeError('evaluation needs pyarrow; get it with pip install "avfake[eval]"') from error
+            raise AvfakeError(f'evaluation needs {error.name}; get it with pip install "avfake[eval]"') from error
         from avfake.report.evaluation import document, print_evaluation
         from avfake.report.page import write_page
         from avfake.report.progress import Stages
@@ -346,7 +347,7 @@ def evaluate(
         except KeyboardInterrupt:
             _tell(f"stopped; the same command goes on with what is in {settings.out}")
             raise typer.Exit(130) from None
-        write_bytes(join(settings.out, "report.json"), _json(document(found)).encode())
+        write_bytes(join(settings.out, REPORT), _json(document(found)).encode())
         write_page(found, join(settings.out, "report.html"))
         if as_json:
             typer.echo(_json(document(found)))

@@ -49,18 +49,24 @@ class Sample:
         )
 
     def frame_labels(self, aspect: str) -> NDArray[np.float32]:
-        """Return the label of each frame (T,) for ``visual``, ``audio`` or ``sync``: 0, 1, or NaN where not known.
+        """Return the label of each frame (T,); see the function of this name."""
+        return frame_labels(self.row, aspect, self.clip.frames)
 
-        A frame is fake when its middle lies in a segment, or everywhere when label 1 comes without segments.
-        """
-        label, segments = getattr(self.row.labels, aspect), getattr(self.row.segments, aspect)
-        if label is None:
-            return np.full(self.clip.frames, np.nan, np.float32)
-        if label == 0 or not segments:
-            return np.full(self.clip.frames, label, np.float32)
-        middles = (np.arange(self.clip.frames) + 0.5) / FPS
-        inside = [(start <= middles) & (middles < end) for start, end in segments]
-        return np.any(inside, axis=0).astype(np.float32)
+
+def frame_labels(row: Row, aspect: str, frames: int) -> NDArray[np.float32]:
+    """Return the label of each of ``frames`` frames (T,) for ``visual``, ``audio`` or ``sync``: 0, 1, NaN = not known.
+
+    A frame is fake when its middle lies in a segment of ``row``, which is in seconds from the first frame on, or
+    everywhere when label 1 comes without segments.
+    """
+    label, segments = getattr(row.labels, aspect), getattr(row.segments, aspect)
+    if label is None:
+        return np.full(frames, np.nan, np.float32)
+    if label == 0 or not segments:
+        return np.full(frames, label, np.float32)
+    middles = (np.arange(frames) + 0.5) / FPS
+    inside = [(start <= middles) & (middles < end) for start, end in segments]
+    return np.any(inside, axis=0).astype(np.float32)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,12 +30,21 @@ from avfake.cli import app
 from avfake.detect import Detector, fingerprint
 from avfake.evaluation import calibrators
 from avfake.evaluation.bootstrap import paired_difference
-from avfake.evaluation.calibration import CalibrationError, calibrate
-from avfake.evaluation.calibrators import FALSE_POSITIVE_RATES, RISE, Fit, fit, fit_isotonic, thresholds
+from avfake.evaluation.calibration import CalibrationError, _weigh, calibrate
+from avfake.evaluation.calibrators import (
+    ENOUGH,
+    FALSE_POSITIVE_RATES,
+    RISE,
+    Fit,
+    fit,
+    fit_affine,
+    fit_isotonic,
+    thresholds,
+)
 from avfake.evaluation.judged import Examiner, Place, Seen, Span, Talk
 from avfake.evaluation.metrics import auc, cllr, ece
 from avfake.judging import Aspect, Detection, Judge, SyncAspect, Track, Verdict, default_rate
-from avfake.manifest import Labels, Row
+from avfake.manifest import Labels, ManifestError, Row
 from avfake.models import (
     AVFakeModel,
     Calibration,
@@ -83,6 +93,7 @@ def fitted(drawn: Draw) -> Fit:
 def test_an_affine_map_is_platt_scaling() -> None:
     calibrate_ = Calibration(2.0, -1.0)
     assert calibrate_.kind == "affine"
+    assert Calibration().kind == "identity"
     assert calibrate_(0.5) == 0.5
     assert calibrate_.ratio([[0.5, 1.0]]).tolist() == [[0.0, 1.0]]
     assert calibrate_([0.5, 1e4, -1e4]).tolist() == [0.5, 1.0, 0.0]  # unbounded, but without overflow
@@ -129,7 +140,7 @@ def test_maps_rise_and_promise_no_more_than_the_clips_show(pairs: list[tuple[int
     assert (ratios > -np.log(fake + 2) - RISE).all()
     assert (ratios < np.log(genuine + 2) + RISE).all()
     told = fit(labels.tolist(), logits.tolist(), [None] * len(labels)).calibration
-    assert told.kind == "affine"  # so few clips are not enough for another
+    assert told.kind in ("identity", "affine")  # so few clips are not enough for another
     assert (np.diff(told(np.sort(asked))) >= 0).all()
 
 
@@ -203,6 +214,60 @@ def test_an_affine_map_is_found_again(fakes: float) -> None:
     assert told.bias == pytest.approx(0.0, abs=0.1)  # even odds, whatever the share of fakes
 
 
+class Small(NamedTuple):
+    labels: list[int]
+    logits: Floats
+    people: list[str]
+
+
+def small(seed: int, people: int = 14, each: int = 4) -> Small:
+    """Log-likelihood ratios as they should be, of a few people: most of what a clip says is whose it is."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(people) % 2, each)
+    said = 0.9 * np.repeat(random.normal(size=people), each) + math.sqrt(1 - 0.9**2) * random.normal(size=people * each)
+    return Small(labels.tolist(), 2 * (2 * labels - 1 + said), [f"p{n // each}" for n in range(people * each)])
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_no_map_is_kept_where_it_is_better_on_people_left_out(scale: float) -> None:
+    drawn = [small(seed) for seed in range(20)]
+    found = [fit(one.labels, (scale * one.logits).tolist(), one.people) for one in drawn]
+    kept = [one for one in found if one.calibration.kind == "identity"]
+    for one, its in zip(found, drawn, strict=True):
+        assert (one in kept) == (one.affine >= one.before)
+        assert ("an affine map is no better than none on people left out" in one.why) == (one in kept)
+        assert one.facts()["map"] == one.calibration.kind
+        p_fake = one.calibration(scale * its.logits)
+        assert one.thresholds == thresholds(p_fake[np.array(its.labels) == 0])
+        if one in kept:
+            assert (one.calibration.scale, one.calibration.bias) == (1.0, 0.0)
+            assert p_fake.tolist() == Calibration()(scale * its.logits).tolist()
+    # Scores that are calibrated already are left alone, as a rule; over-confident ones are not.
+    assert len(kept) > 13 if scale == 1 else len(kept) < 4
+
+
+def test_what_is_kept_on_average_costs_less_than_any_affine_map() -> None:
+    unseen = small(100, people=2000)
+    costs = []
+    for seed in range(20):
+        one = small(seed)
+        told = fit(one.labels, one.logits.tolist(), one.people).calibration
+        mapped = fit_affine(np.array(one.labels), one.logits)
+        costs.append([cllr(unseen.labels, map_.ratio(unseen.logits)) for map_ in (told, mapped)])
+    ours, affine = np.mean(costs, axis=0)
+    assert ours < affine
+
+
+def test_an_isotonic_map_has_to_be_better_than_what_is_kept() -> None:
+    drawn = draw("kinked")
+    straight = fit_affine(np.array(drawn.labels), drawn.logits).ratio(drawn.logits)  # no line is better than none now
+    found = fit(drawn.labels, straight.tolist(), drawn.people)
+    assert found.affine >= found.before > found.isotonic
+    assert found.calibration.kind == found.facts()["map"] == "isotonic"
+    assert (found.calibration.scale, found.calibration.bias) == (1.0, 0.0)  # what the "or" goes by
+    assert found.why.endswith("; isotonic is better by more than a standard error")
+
+
 def test_the_error_of_a_difference_is_that_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -256,7 +321,7 @@ def test_people_who_give_themselves_away_do_not_win() -> None:
     fooled = fit(labels.tolist(), logits.tolist(), [None] * 800)
     assert fooled.isotonic < fooled.affine
     assert honest.isotonic > fooled.isotonic + 0.03
-    assert honest.calibration.kind == "affine"
+    assert honest.calibration.kind != "isotonic"
 
 
 def test_the_same_clips_give_the_same_map() -> None:
@@ -421,7 +486,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
         scale = self.detector.model.fusion.aspect_scale[0].item()
         visual, audio = (bent[row.id][n] - 12 * (label == 0) for n, label in enumerate(list_of(row)))
         said = detection(Scores(visual, audio, bent[row.id][2] - 12, scale * max(visual, audio)))
-        return Seen(said, Span(0, 100, 100) if row.method is None else None)
+        return Seen(said, Span(0, 0, 100, 100) if row.method is None else None)
 
     def voices(self: Examiner, talk: Talk) -> tuple[Detection, Detection]:
         assert talk.partner.row.identity != talk.place.row.identity
@@ -439,7 +504,8 @@ def list_of(row: Row) -> list[int | None]:
 
 def test_a_checkpoint_is_calibrated_in_two_passes(judged: list[Row]) -> None:
     made = tiny(metrics={"validation AUC": {"mean": 0.9}})
-    told, found = calibrate(made, judged)
+    told, found, notes = calibrate(made, judged)
+    assert notes == []
     assert found.keys() == {"visual", "audio", "sync", "fake"}
     assert (found["visual"].genuine, found["sync"].genuine, found["fake"].fake) == (120, 60, 180 + 60)
     for name, one in found.items():
@@ -458,20 +524,62 @@ def test_a_checkpoint_is_calibrated_in_two_passes(judged: list[Row]) -> None:
     assert found["fake"].calibration.scale > 2 * found["visual"].calibration.scale
 
 
+def test_the_or_takes_an_aspect_as_it_is_where_no_map_is_better() -> None:
+    drawn = (small(seed) for seed in range(20))
+    fits = (fit(one.labels, one.logits.tolist(), one.people) for one in drawn)
+    found = next(one for one in fits if one.calibration.kind == "identity")
+    made = tiny()
+    made.model.fusion.aspect_scale.fill_(3.0)  # of an earlier calibration
+    made.model.fusion.aspect_bias.fill_(2.0)
+    _weigh(Detector(made), {"visual": found})
+    assert made.model.fusion.aspect_scale.tolist() == [1.0, 3.0, 3.0]
+    assert made.model.fusion.aspect_bias.tolist() == [0.0, 2.0, 2.0]
+
+
 def test_what_the_rows_cannot_tell_stays_as_it_was(judged: list[Row]) -> None:
     old = {"fake": Calibration(2.0, 1.0), "audio": Calibration(3.0, 1.0)}
     made = tiny(calibration=old, thresholds={"fake": {0.05: 0.6}})
     rows = [row for row in judged if row.labels.visual == 1]  # no genuine clip: neither visual, sync nor fake
-    told, found = calibrate(made, rows)
+    told, found, notes = calibrate(made, rows)
     assert found.keys() == {"audio"}
+    assert notes == [
+        f"{name} stays as it was, map and thresholds: 0 genuine and {fakes} fake clips were judged, and 20 of "
+        "each are needed."
+        for name, fakes in (("visual", 120), ("sync", 0), ("fake", 120))
+    ]
     assert told.config.calibration["fake"] == old["fake"]
     assert told.config.calibration["audio"] != old["audio"]
     assert told.config.thresholds["fake"] == {0.05: 0.6}
     assert told.model.fusion.aspect_scale.tolist() == [1.0, 1.0, 1.0]
-    with pytest.raises(CalibrationError, match="nothing to calibrate tiny by"):
+    with pytest.raises(
+        CalibrationError, match=r"nothing to calibrate tiny by: 20 genuine .* audio 0 genuine and 60 fake"
+    ):
         calibrate(made, [row for row in rows if row.labels.audio == 1])
     only = replace(made, config=replace(made.config, aspects=["visual"]))
-    assert calibrate(only, judged)[1].keys() == {"visual"}
+    assert calibrate(only, judged).fitted.keys() == {"visual"}
+
+
+def test_too_few_clips_of_a_label_change_nothing(judged: list[Row]) -> None:
+    voices = {n: [row for row in judged if row.labels.visual == 1 and row.labels.audio == n] for n in (0, 1)}
+    old = Calibration(3.0, 1.0)
+    for genuine, fake in ((ENOUGH - 1, 60), (60, ENOUGH - 1)):
+        made = tiny(calibration={"audio": old}, thresholds={"audio": {0.05: 0.7}})
+        with pytest.raises(CalibrationError, match=f"audio {genuine} genuine and {fake} fake"):
+            calibrate(made, voices[0][:genuine] + voices[1][:fake])
+        assert made.config.calibration == {"audio": old}
+        assert made.config.thresholds == {"audio": {0.05: 0.7}}
+    assert calibrate(made, voices[0][:ENOUGH] + voices[1][:ENOUGH]).fitted["audio"].thresholds.keys() == {0.05, 0.1}
+
+
+def test_thresholds_that_go_with_the_old_map_are_told(judged: list[Row]) -> None:
+    made = tiny(aspects=["audio"], thresholds={"audio": {0.01: 0.9, 0.02: 0.8, 0.05: 0.7}, "visual": {0.01: 0.9}})
+    voices = [row for row in judged if row.labels.visual == 1]
+    told, found, notes = calibrate(made, voices)
+    assert told.config.thresholds == {"audio": found["audio"].thresholds, "visual": {0.01: 0.9}}
+    assert notes == [
+        "audio has no threshold for a false-alarm rate of 0.01 and 0.02 any more, as that was of its old map: 60 "
+        "genuine clips set those for 0.05 and 0.1."
+    ]
 
 
 @pytest.fixture
@@ -488,7 +596,7 @@ def test_detect_goes_by_what_was_calibrated_and_saved(judged: list[Row], tmp_pat
     save_checkpoint(bare, made.model, made.config)
     said = Detector.from_pretrained(str(bare)).detect(voice).voice.p_fake
     assert said is not None
-    told, found = calibrate(load_checkpoint(bare), judged)
+    told, found, _ = calibrate(load_checkpoint(bare), judged)
     save_checkpoint(tmp_path / "told", told.model, told.config)
     p_fake = found["audio"].calibration(math.log(said / (1 - said)))
     detector = Detector.from_pretrained(str(tmp_path / "told"), false_alarms=0.1)
@@ -542,14 +650,19 @@ def test_a_model_that_goes_by_another_rate_says_so(tmp_path: Path, caplog: pytes
     assert caplog.messages == []
 
 
-def test_the_tool_calibrates_a_folder_by_the_rows_of_a_split(
-    judged: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
     spec = importlib.util.spec_from_file_location("calibrate", Path(__file__).parents[1] / "tools" / "calibrate.py")
     assert spec is not None
     assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tool_calibrates_a_folder_by_the_rows_of_a_split(
+    judged: list[Row], tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, listed = tmp_path / "model", tmp_path / "m.jsonl"
     made = tiny()
     save_checkpoint(folder, made.model, made.config)
@@ -558,6 +671,22 @@ def test_the_tool_calibrates_a_folder_by_the_rows_of_a_split(
     assert load_checkpoint(folder).config.calibration.keys() == {"audio"}
     told = capsys.readouterr().out
     assert "audio: affine; fewer than 100 clips" in told
-    assert "left as they were, for want of genuine or of fake clips: visual, sync, fake" in told
-    with pytest.raises(CalibrationError):
+    for name in ("visual", "sync", "fake"):
+        assert f"{name} stays as it was, map and thresholds" in told
+    with pytest.raises(ManifestError, match=r"no row of split train; .* --split \(it has dev, test\)\.") as caught:
         tool.main(folder, manifest=listed, split="train")
+    assert str(caught.value).startswith(str(listed))
+
+
+def test_the_tool_leaves_a_checkpoint_alone_that_it_has_too_little_for(
+    judged: list[Row], tool: ModuleType, tmp_path: Path
+) -> None:
+    folder, listed = tmp_path / "model", tmp_path / "three.jsonl"
+    made = tiny(calibration={"visual": Calibration(0.3, 1.0)}, thresholds={"visual": {0.05: 0.7}})
+    save_checkpoint(folder, made.model, made.config)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    three = [next(row for row in judged if list_of(row) == labels) for labels in ([0, 0], [0, 1], [1, 0])]
+    manifest.write(three, listed)
+    with pytest.raises(CalibrationError, match="visual 2 genuine and 1 fake"):
+        tool.main(folder, manifest=listed)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

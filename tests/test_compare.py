@@ -248,7 +248,17 @@ def test_what_is_not_defined_is_null(tool: ModuleType, tmp_path: Path, capsys: p
     assert document["files"][0]["value"] is None
     assert document["pairs"][0]["bootstrap"]["p_holm"] is None
     tool.main(str(tmp_path / "m.jsonl"), files, metric="tpr5", resamples=100)
-    assert "nan" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert "5 % false alarms takes 20 genuine clips that all files judge, not 1: it is not defined here." in shown
+
+
+@pytest.mark.parametrize(("clips", "told"), [(19, True), (20, False)])
+def test_a_dash_has_its_reason(tool: ModuleType, clips: int, told: bool) -> None:
+    found = compare({"a": said(people(clips, clips=2), 1.0, 1)}, "fake", "tpr5", resamples=100)
+    assert found.genuine == clips
+    assert math.isnan(found.measured[0].figure.value) == told
+    assert any("20 genuine clips" in warning for warning in tool._warnings(found)) == told
 
 
 def test_what_the_tool_does_not_take(tool: ModuleType, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from scipy.io import wavfile
 from typer.testing import CliRunner
@@ -237,6 +238,10 @@ def test_scores_of_another_model_are_not_mixed_in(
     monkeypatch.setattr(run, "fingerprint", lambda *_: "another")
     result = runner.invoke(app, config(tmp_path, rows[:2]))
     assert result.exit_code == 1
+    assert "is the report on another detector, or another version of it (mini)" in " ".join(result.stderr.split())
+    (tmp_path / "out" / "report.json").unlink()
+    result = runner.invoke(app, config(tmp_path, rows[:2]))
+    assert result.exit_code == 1
     assert "holds scores that were made otherwise (detector); choose another out" in " ".join(result.stderr.split())
 
 
@@ -277,6 +282,20 @@ def test_the_mean_over_corruptions_is_of_those_that_touch_the_score(score: str, 
 
 
 @pytest.mark.usefixtures("detector")
+def test_a_folder_is_of_one_detector_and_of_one_run_at_a_time(tmp_path: Path, rows: list[Row]) -> None:
+    args = config(tmp_path, rows[:2])
+    assert runner.invoke(app, args).exit_code == 0
+    with FileLock(tmp_path / "out" / ".lock"):
+        result = runner.invoke(app, args)
+    assert result.exit_code == 1
+    assert "is being evaluated into by another process: wait" in " ".join(result.stderr.split())
+    (tmp_path / "theirs.csv").write_text("id,score\nvoice0,0.1\nvoice1,0.9\n")
+    result = runner.invoke(app, [*args, "model=null", f"scores.file={tmp_path / 'theirs.csv'}", "scores.aspect=audio"])
+    assert result.exit_code == 1
+    assert "is the report on another detector, or another version of it (mini)" in " ".join(result.stderr.split())
+
+
+@pytest.mark.usefixtures("detector")
 def test_somebodys_scores_give_the_figures_of_the_same_scores(tmp_path: Path, rows: list[Row]) -> None:
     voices = rows[:12]
     assert runner.invoke(app, config(tmp_path, voices)).exit_code == 0
@@ -285,9 +304,10 @@ def test_somebodys_scores_give_the_figures_of_the_same_scores(tmp_path: Path, ro
     with open(tmp_path / "theirs.csv", "w", newline="") as file:
         csv.writer(file).writerows([("id", "score"), *((clip["id"], 1 - clip["audio"]) for clip in clips)])
     keys = {"model": "null", "scores.file": str(tmp_path / "theirs.csv"), "scores.higher": "genuine"}
-    args = config(tmp_path, voices, **keys, **{"scores.aspect": "audio", "scores.scale": "probability"})
+    keys |= {"out": str(tmp_path / "out2"), "scores.aspect": "audio", "scores.scale": "probability"}
+    args = config(tmp_path, voices, **keys)
     assert runner.invoke(app, args).exit_code == 0
-    theirs = value(report(tmp_path), "speech", "auc")
+    theirs = value(json.loads((tmp_path / "out2" / "report.json").read_text()), "speech", "auc")
     assert theirs == ours
     refused = runner.invoke(app, [*args, "--corruptions"])
     assert refused.exit_code == 1

@@ -21,12 +21,11 @@ from avfake.evaluation.protocols.localisation import (
     _AverageRecall,
     _FrameAuc,
     fake_stretches,
-    frame_labels,
     localised,
 )
 from avfake.evaluation.table import ClipScore, Table
 from avfake.manifest import Labels, Row, Segment, Segments
-from avfake.samples import Sample
+from avfake.samples import Sample, frame_labels
 
 REAL = Labels(0, 0, 0)
 
@@ -141,6 +140,35 @@ def test_from_frames_to_figures() -> None:
     assert picture.total == 500
 
 
+def test_figures_do_not_follow_the_order_in_which_clips_were_judged() -> None:
+    random = np.random.default_rng(0)
+    rows = [seen(f"f{n}", (1.0, 2.0)) if n % 2 else heard(f"f{n}", (1.0, 2.0)) for n in range(20)]
+    rows += [row(f"r{n}") for n in range(10)]
+    judged = [
+        [
+            ClipFrames(
+                each.id, track, start, *random.normal(0, 3, (2, 40)).astype(np.float32), *np.ones((2, 40), bool), None
+            )
+            for track in (None, 0, 1, 2)
+            for start in (0, 50)
+        ]
+        for each in rows
+    ]
+
+    def figures() -> str:
+        frames = [run for runs in judged for run in runs]
+        return repr(localised(material(rows, of_clips(frames, {}), frames), LAV_DF, 50))
+
+    first = figures()
+    assert "frames: visual" in first
+    assert "frames: audio" in first
+    for _ in range(3):
+        random.shuffle(judged)
+        for runs in judged:
+            random.shuffle(runs)
+        assert figures() == first
+
+
 def test_frames_that_hold_no_fake_say_why() -> None:
     found = localised(material([heard("a", (9.0, 10.0)), row("real")], {}, [curves("a", 100, (0, 0))]), LAV_DF, 0)
     assert math.isnan(found[-1].value)
@@ -187,11 +215,15 @@ def test_drawing_counts_frames_as_often_as_their_clip_is_drawn(seed: int) -> Non
 
 
 @given(st.lists(st.tuples(st.floats(0, 4), st.floats(0.01, 2)), max_size=3), st.sampled_from([0, 1]))
-def test_frames_are_labelled_as_those_of_samples(where: list[tuple[float, float]], label: int) -> None:
+def test_a_frame_is_fake_where_its_middle_is(where: list[tuple[float, float]], label: int) -> None:
     segments = tuple((start, start + length) for start, length in where) if label else ()
     known = row("a", Labels(0, label, 0), "x", audio=segments)
     clip = Clip(None, np.zeros(640 * 60, np.float32), None, np.zeros(60, np.bool_))
-    assert frame_labels(known, "audio", 60).tolist() == Sample(known, clip).frame_labels("audio").tolist()
+    middles = [(frame + 0.5) / 25 for frame in range(60)]
+    inside = [any(start <= middle < end for start, end in segments) or not segments for middle in middles]
+    assert frame_labels(known, "audio", 60).tolist() == [label * each for each in inside]
+    assert Sample(known, clip).frame_labels("audio").tolist() == [label * each for each in inside]
+    assert np.isnan(frame_labels(row("a", Labels(0, None, 0)), "audio", 60)).all()
 
 
 def test_questions_set_each_modification_against_real_clips() -> None:

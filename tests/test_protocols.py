@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from avfake.evaluation import asv_scores, metrics
 from avfake.evaluation.figures import Figure, Question, answer
 from avfake.evaluation.material import ClipFrames, Delay, Material, Swap
 from avfake.evaluation.protocols import NAMES, EvaluationError, Protocol, find
-from avfake.evaluation.protocols.parts import MIN_TRIALS, told
+from avfake.evaluation.protocols.parts import MIN_TRIALS, share_called_fake, told
 from avfake.evaluation.table import ClipScore, Table
 from avfake.evaluation.tandem import AsvRates, asv_rates, min_tdcf_2019, min_tdcf_2021
 from avfake.manifest import Labels, Row
@@ -240,6 +241,28 @@ def test_shares_called_fake_are_counted_where_judged() -> None:
     assert share.best == 0
     assert found["fake", "fakes_called_fake"].value == 1
     assert found["fake", "fakes_called_fake"].best == 1
+
+
+def interval_of(alarms: Sequence[bool], persons: Sequence[str | None], resamples: int = 50) -> tuple[float, float]:
+    called, who = np.array(alarms, np.float64), list(persons)
+    found = share_called_fake("fake", 1, called, who, total=len(who), resamples=resamples)
+    return found.low, found.high
+
+
+def test_few_clips_that_were_all_called_alike_leave_room_for_doubt() -> None:
+    # Clopper and Pearson: none of n leaves up to 1 - 0.025^(1/n).
+    assert interval_of([False] * 2, "ab") == pytest.approx((0, 1 - 0.025**0.5))
+    assert interval_of([True] * 10, [None] * 10) == pytest.approx((0.025**0.1, 1))
+    assert interval_of([True] * 10, ["a", "a", *"bbbbbb", None, None]) == pytest.approx((0.025**0.25, 1))
+    assert interval_of([False], ["a"]) == pytest.approx((0, 0.975))
+    assert np.isnan(interval_of([], [])).all()
+    assert np.isnan(interval_of([False] * 2, "ab", resamples=0)).all()
+    low, high = interval_of([True, False] * 10, [None] * 20)
+    assert 0.2 < low < 0.5 < high < 0.8  # the bootstrap's own
+    clips = [*genuine("a", [0.1] * 2, alarm=False, identity="one"), *fakes("p", [0.9] * 2, "p", alarm=True)]
+    found = figures("general", material(clips), 50)
+    share = found["fake", "genuine_called_fake"]
+    assert (share.value, share.low, share.high) == (0, 0, pytest.approx(0.975))
 
 
 def test_a_set_of_fakes_alone_still_tells_how_many_are_called_fake() -> None:
@@ -584,6 +607,31 @@ def test_of_a_clip_the_longest_face_counts_in_all_its_stretches() -> None:
     assert found["sync offset: 25 frames", "sync_accuracy"].judged == 1  # no window spans a gap
 
 
+def test_figures_do_not_follow_the_order_in_which_clips_were_judged() -> None:
+    random = np.random.default_rng(0)
+    names = [f"c{n}" for n in range(12)]
+    clips = [clip(name, GENUINE, corpus="lrs3", sync=0.1, identity=f"p{n // 2}") for n, name in enumerate(names)]
+    judged = [
+        [
+            replace(one, evidence=one.evidence + random.normal(0, 0.5, one.evidence.shape).astype(np.float16))
+            for track in range(2)  # as long as each other, so the first one counts
+            for one in (frames(name, n % 5, 40, track), frames(name, n % 3, 26, track, start=60))
+            if one.evidence is not None
+        ]
+        for n, name in enumerate(names)
+    ]
+
+    def told() -> str:
+        return repr(figures("talking", material(clips, frames=lambda: (run for runs in judged for run in runs)), 50))
+
+    first = told()
+    for _ in range(3):
+        random.shuffle(judged)
+        for runs in judged:
+            random.shuffle(runs)
+        assert told() == first
+
+
 def test_frames_are_read_once_and_not_kept() -> None:
     reads = []
 
@@ -598,8 +646,11 @@ def test_frames_are_read_once_and_not_kept() -> None:
 def test_constant_offsets_and_false_alarms_of_genuine_clips() -> None:
     clips = talk("ab", offset_ms=-40, alarm=False) + talk("c", offset_ms=80, alarm=True) + talk("d")
     found = figures("talking", material(clips))
-    assert found["sync offset: whole clip", "sync_accuracy"].value == pytest.approx(2 / 3)
-    assert found["sync offset: whole clip", "sync_accuracy"].judged == 3
+    whole = found["sync offset: whole clip", "sync_accuracy"]
+    # What is called mismatched ("c") is judged and wrong; "d" was not judged.
+    assert (whole.value, whole.judged, whole.total) == (pytest.approx(2 / 3), 3, 4)
+    unjudged = figures("talking", material(talk("d")))["sync offset: whole clip", "sync_accuracy"]
+    assert (unjudged.judged, unjudged.note) == (0, "the offset of no clip was measured")
     assert found["sync", "genuine_called_fake"].value == pytest.approx(1 / 3)
     assert find("talking", []).sync_trials
 

@@ -32,6 +32,7 @@ from avfake.report.evaluation import (
     document,
     further,
     groups,
+    histogram,
     number,
     operating_points,
     part_name,
@@ -112,7 +113,8 @@ def result(of: Table | None = None, resamples: int = 20, **fields: Any) -> SetRe
         ),
         "domains": tuple(Domain("visual", name, summary) for name in ("all", "cross-dataset", "trimmed")),
         "shortcuts": (
-            Shortcut("visual", Estimate(0.99, 0.9, 1.0, 39), Estimate(0.7, 0.6, 0.8, 39), "frame rate", 0.81,
+            Shortcut("visual", Estimate(0.99, 0.9, 1.0, 39), Estimate(0.7, 0.6, 0.8, 39),
+                     Estimate(0.985, 0.9, 1.0, 38), Estimate(0.65, 0.6, 0.7, 38), "frame rate", 0.81,
                      Estimate(0.4, 0.3, 0.5, 39)),
         ),
     }  # fmt: skip
@@ -123,8 +125,9 @@ def full() -> SetResult:
     auc = Figure("visual", "auc", "AUC", 0.8, 0.7, 0.9, 30, 40, 15, 15)
     return result(
         damaged=(
-            Damaged("", "as they are", 0, "", (auc,)),
-            *(Damaged("jpeg", "JPEG", s, f"quality {s}", (replace(auc, value=0.8 - s / 20),)) for s in range(1, 6)),
+            Damaged("clean", "as they are", 0, "", (replace(auc, value=0.123),)),
+            *(Damaged("jpeg", "JPEG", s, f"quality {s}", (replace(auc, value=0.8 - s / 20),)) for s in range(6)),
+            Damaged("noise", "noise", 0, "undamaged", (replace(auc, value=0.777),)),
             Damaged("noise", "noise", 1, "σ 3", (replace(auc, value=NAN, low=NAN, high=NAN, note="no fakes"),)),
         ),
         left_out=(LeftOut("visual", "source", "corpus-b", (auc, replace(auc, metric="cllr", title="Cllr"))),),
@@ -244,11 +247,19 @@ def test_delays_are_counted_by_how_long_they_are() -> None:
 # Three sentences.
 
 
-def with_figures(auc: float, low: float, cllr: float, metadata: Estimate | None = None) -> SetResult:
+def with_figures(
+    auc: float,
+    low: float,
+    cllr: float,
+    metadata: Estimate | None = None,
+    high: float = 0.99,
+    spread: tuple[float, float] = (0.01, 0.01),
+) -> SetResult:
+    """``spread``: by how much the interval of Cllr reaches below and above it."""
     return result(
         figures=(
-            Figure("visual", "auc", "AUC", auc, low, 0.99, 30, 40, 15, 15),
-            Figure("visual", "cllr", "Cllr", cllr, NAN, NAN, 30, 40, 15, 15),
+            Figure("visual", "auc", "AUC", auc, low, high, 30, 40, 15, 15),
+            Figure("visual", "cllr", "Cllr", cllr, cllr - spread[0], cllr + spread[1], 30, 40, 15, 15),
         ),
         shortcuts=(Shortcut("visual", metadata),),
     )
@@ -264,11 +275,137 @@ def test_the_sentences_say_what_the_figures_say() -> None:
     poor, leaning, misled = sentences(evaluation(with_figures(0.55, 0.45, 1.3, metadata)))
     assert "may be chance" in poor
     assert "AUC 0.800 against 0.550" in leaning
-    assert "mislead in 1 of 1 questions (Cllr 1.300" in misled
-    both = sentences(evaluation(with_figures(0.9, 0.85, 0.4), replace(with_figures(0.3, 0.2, 0.5), name="other")))
-    assert "its weakest is 0.300 [0.200, 0.990] (visual, other), which is below chance" in both[0]
+    assert misled.startswith("Its probabilities mislead in the one question (Cllr 1.300 [1.290, 1.310], visual, a-set;")
+    weak = replace(with_figures(0.3, 0.2, 1.5, high=0.4), name="other")
+    both = sentences(evaluation(with_figures(0.9, 0.85, 0.4), weak))
+    assert both[0].startswith("Its best figure is an AUC of 0.900 [0.850, 0.990] (visual, a-set); ")
+    assert "its weakest is 0.300 [0.200, 0.400] (visual, other), which is below chance." in both[0]
+    assert "mislead in 1 of 2 questions (Cllr 1.500" in both[2]
     assert "was not measured" in both[1]
     assert "No question could be answered" in sentences(EVALUATIONS["empty"]())[0]
+
+
+@pytest.mark.parametrize(
+    ("auc", "low", "high", "said"),
+    [
+        (0.375, 0.0, 1.0, "AUC of 0.375 [0.000, 1.000] (visual, a-set), which may be chance."),
+        (0.667, NAN, NAN, "AUC of 0.667 (visual, a-set), from too few persons for an interval."),
+        (0.4, 0.3, 0.49, "AUC of 0.400 [0.300, 0.490] (visual, a-set), which is below chance."),
+        (0.6, 0.51, 0.7, "AUC of 0.600 [0.510, 0.700] (visual, a-set)."),
+    ],
+)
+def test_chance_is_told_by_the_interval(auc: float, low: float, high: float, said: str) -> None:
+    made = with_figures(auc, low, 0.5, high=high)
+    assert sentences(evaluation(made))[0].endswith(said)
+    if math.isnan(low):
+        assert "without an interval" in sentences(evaluation(made, resamples=0))[0]
+
+
+@pytest.mark.parametrize(
+    ("cllr", "spread", "said"),
+    [
+        (1.3, (0.1, 0.1), "mislead in the one question (Cllr 1.300 [1.200, 1.400]"),
+        (1.3, (0.5, 0.5), "may be no better than none in the one question (Cllr 1.300 [0.800, 1.800]"),
+        (0.9, (0.5, 0.5), "may be no better than none in the one question (Cllr 0.900 [0.400, 1.400]"),
+        (1.3, (NAN, NAN), "may be no better than none in the one question (Cllr 1.300, visual"),
+        (0.4, (NAN, NAN), "may be no better than none in the one question (Cllr 0.400, visual"),
+        (0.4, (0.1, 0.1), "are better than none (Cllr 0.400;"),
+        (1.2e305, (1e300, 1e300), "mislead in the one question (Cllr 1.2e+305 [1.2e+305, 1.2e+305]"),
+    ],
+)
+def test_probabilities_mislead_where_the_interval_says_so(cllr: float, spread: tuple[float, float], said: str) -> None:
+    assert said in sentences(evaluation(with_figures(0.9, 0.8, cllr, spread=spread)))[2]
+
+
+def test_equal_figures_are_told_once_with_the_least_sure_interval() -> None:
+    sets = [replace(with_figures(1.0, low, 0.5, high=1.0), name=f"set {low}") for low in (0.9, 0.4, 0.8)]
+    said = sentences(evaluation(*sets))[0]
+    assert said == (
+        "In each of 3 questions it tells fake from genuine with an AUC of 1.000 [0.400, 1.000] (visual, set 0.4), "
+        "which may be chance."
+    )
+
+
+def one_label(label: int, judged: bool = True, scale: Any = "probability") -> SetResult:
+    of = table(rows=[row(f"g{n}", label) for n in range(5)], scale=scale)
+    clips = tuple(ClipScore(clip.id, {"visual": 0.5} if judged else {}) for clip in of.clips)
+    return result(replace(of, clips=clips), figures=(), headlines=(), domains=(), shortcuts=())
+
+
+def test_why_probabilities_cannot_be_tested() -> None:
+    def sure(*sets: SetResult) -> str:
+        return sentences(evaluation(*sets))[2]
+
+    cannot = "Its probabilities cannot be tested: "
+    assert sure(one_label(1)) == f"{cannot}only fakes were judged; every clip was judged."
+    assert sure(one_label(0), one_label(0)) == f"{cannot}only genuine clips were judged; every clip was judged."
+    order = result(table(scale="rank"))
+    assert (
+        sure(order)
+        == f"{cannot}its scores are but an order; 2.3 % of the trials were not judged and count in no figure."
+    )
+    assert f"{cannot}its scores are but an order, elsewhere only fakes were judged; " in sure(order, one_label(1))
+    nothing = "no labelled clip was judged; 100.0 % of the clips were not judged and count in no figure."
+    assert sure(one_label(1, judged=False)) == cannot + nothing
+    assert sure() == f"{cannot}there is no test set; there was nothing to judge."
+
+
+def test_few_persons_are_told_once_a_headline(tmp_path: Path) -> None:
+    words = "its intervals are too narrow"
+    few = table(rows=[row(f"c{n:02}", n % 2, identity=f"p{n % 2 and n % 5}" if n % 2 else None) for n in range(60)])
+    made = evaluation(result(few))
+    for text in (" ".join(printed(made).split()), page(made, tmp_path)[1].text):
+        assert text.count(f"few persons (5): {words}") == 1
+    enough = evaluation(result())
+    assert words not in printed(enough)
+    assert words not in page(enough, tmp_path)[1].text
+    assert "few persons" not in printed(evaluation(one_label(1)))
+    without = printed(evaluation(result(few, resamples=0)))
+    assert words not in without
+    assert "few persons (5)" in without
+
+
+# Histograms.
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(allow_nan=False)), min_size=1, max_size=40))
+def test_every_score_is_in_a_bin_however_large(pairs: list[tuple[int, float]]) -> None:
+    labels, scores = np.array([label for label, _ in pairs]), np.array([score for _, score in pairs], np.float64)
+    spread = histogram(Headline("q", "visual", np.arange(len(labels)), labels, scores))
+    assert spread is not None
+    assert len(spread.edges) == 21
+    assert np.isfinite(spread.edges).all()
+    assert (np.diff(spread.edges) > 0).all()
+    assert (spread.genuine.sum(), spread.fake.sum()) == ((labels == 0).sum(), (labels == 1).sum())
+
+
+def test_an_outlier_does_not_stretch_the_histogram() -> None:
+    scores = np.append(np.linspace(-1, 1, 999), 1e6)
+    labels = np.arange(1000) % 2
+    spread = histogram(Headline("q", "visual", np.arange(1000), labels, scores))
+    assert spread is not None
+    assert -1 <= spread.edges[0] < -0.9
+    assert 0.9 < spread.edges[-1] < 1.3
+
+
+def test_huge_scores_and_figures_are_told_by_their_size(tmp_path: Path) -> None:
+    of = table(scale="rank")
+    signs = [1 if one.labels.visual else -1 for one in of.rows]
+    clips = [ClipScore(one.id, {"visual": sign * 1e308}) for one, sign in zip(of.rows, signs, strict=True)]
+    made = result(replace(of, clips=tuple(clips)))
+    cllr = Figure("visual", "cllr", "Cllr", 1.23e305, NAN, NAN, 30, 40, 15, 15)
+    (domain, *_) = made.domains
+    domain = replace(domain, figures=(*domain.figures, cllr))
+    (shortcut,) = made.shortcuts
+    found = evaluation(replace(made, domains=(domain,), shortcuts=(replace(shortcut, unseen=None),)))
+    text = printed(found)
+    assert re.search(r"^  all .* 1\.2e\+305 +44/44", text, re.MULTILINE)
+    assert all(len(line) <= 100 for line in text.splitlines())
+    _, reader = page(found, tmp_path)
+    assert "score 1.0e+308" in reader.text
+    assert "00000000" not in reader.text
+    jsonschema.validate(document(found), SCHEMA)
 
 
 # JSON.
@@ -319,11 +456,14 @@ def test_the_summary_has_a_line_for_each_domain_beside_what_metadata_tell() -> N
     text = printed(evaluation(full()))
     line = r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +\d+\.\d % +\d+\.\d % +\d\.\d{3} +43/44"
     assert re.search(rf"^  all +{line} +0\.990 +0\.700 +0\.400$", text, re.MULTILINE)
-    assert re.search(rf"^  trimmed +{line} +0\.990 +0\.700 +-$", text, re.MULTILINE)
+    assert re.search(rf"^  trimmed +{line} +0\.985 +0\.650 +-$", text, re.MULTILINE)
     assert re.search(rf"^  cross-dataset +{line} *$", text, re.MULTILINE)
     assert "not above metadata alone: all, trimmed" in text
     assert "strongest property alone: frame rate, AUC 0.810" in text
     assert re.search(r"JPEG +0\.800 0\.750 0\.700 0\.650 0\.600 0\.550 +75 %", text)
+    assert re.search(r"noise +0\.777 +- +- +- +- +- +75 %", text)  # from its own clips on
+    assert "0.123" not in text
+    assert "as they are" not in text
     assert "and 2 more (see the page)" in text
     assert re.search(r"visual: source corpus-b +0\.800 0\.800 +30/40", text)
 
@@ -332,6 +472,46 @@ def test_a_detector_that_beats_metadata_is_not_marked() -> None:
     text = printed(evaluation(result(shortcuts=(Shortcut("visual", Estimate(0.6, 0.5, 0.7, 39)),))))
     assert "not above" not in text
     assert "0.600" in text
+    assert "a draw of" not in text
+
+
+def test_trimmed_clips_are_held_against_what_metadata_tell_without_silence(tmp_path: Path) -> None:
+    strong, weak = Estimate(0.99, 0.9, 1.0, 39), Estimate(0.55, 0.4, 0.7, 39)
+    leaning = evaluation(result(shortcuts=(Shortcut("visual", strong, trimmed=weak),)))
+    assert re.search(r"not above metadata alone: all$", printed(leaning), re.MULTILINE)
+    text, reader = page(leaning, tmp_path)
+    assert text.count('<span class="tag">not above metadata alone: all</span>') == 1
+    assert "metadata without leading silence 0.55 [0.40, 0.70]" in reader.text
+    other = evaluation(result(shortcuts=(Shortcut("visual", weak, trimmed=strong),)))
+    assert re.search(r"not above metadata alone: trimmed$", printed(other), re.MULTILINE)
+    unasked = printed(evaluation(result(shortcuts=(Shortcut("visual", strong),))))
+    assert re.search(r"not above metadata alone: all$", unasked, re.MULTILINE)
+    assert re.search(r"^  trimmed .* +- +- +-$", unasked, re.MULTILINE)
+
+
+def test_a_draw_is_called_a_draw(tmp_path: Path) -> None:
+    made = evaluation(result(shortcuts=(Shortcut("visual", Estimate(0.6, 0.5, 0.7, 2000), drawn=2000),)))
+    assert "metadata alone: asked of a draw of 2,000 clips" in printed(made)
+    assert "metadata alone: asked of a draw of 2,000 clips" in page(made, tmp_path)[1].text
+    assert document(made)["sets"][0]["shortcuts"][0]["drawn"] == 2000
+    jsonschema.validate(document(made), SCHEMA)
+
+
+def test_damaged_clips_stand_beside_the_same_ones_undamaged(tmp_path: Path) -> None:
+    auc = Figure("visual", "auc", "AUC", 0.51, NAN, NAN, 300, 400, 150, 150)
+    low = Figure("visual", "tpr_at_5%", "TPR at 5 % FPR", NAN, NAN, NAN, 0, 400, 0, 0,
+                 note="12 genuine trials are too few for so low a rate")  # fmt: skip
+    rows = tuple(Domain("visual", name, (auc, low)) for name in ("all", "undamaged", "corrupted"))
+    made = evaluation(result(domains=rows))
+    text, (_, reader) = printed(made), page(made, tmp_path)
+    for name in ("undamaged", "corrupted"):
+        assert re.search(rf"^  {name} +0\.510 +- +- +- +300/400 *$", text, re.MULTILINE)  # metadata are not asked
+        note = f"no TPR at 5 % FPR of {name}: 12 genuine trials are too few for so low a rate"
+        assert note in " ".join(text.split())
+        assert note in reader.text
+    assert "not above metadata alone: all" in text
+    assert "undamaged," not in text.split("not above metadata alone")[1].splitlines()[0]
+    jsonschema.validate(document(made), SCHEMA)
 
 
 def test_a_dash_comes_with_its_reason() -> None:
@@ -428,6 +608,9 @@ def test_a_page_tells_what_the_document_tells(tmp_path: Path) -> None:
     assert text.count("<svg") == 4 + 2 + 1
     assert all(attributes["aria-label"] for tag, attributes in reader.tags if tag == "svg")
     assert "1 of 3 trials were not judged" in reader.text
+    assert "as they are" not in reader.text
+    assert "0.123" not in reader.text
+    assert "0.777 [0.700, 0.900]" in reader.text
     assert "7 of 44 clips could not be judged" in reader.text
 
 
@@ -444,6 +627,48 @@ def test_the_clips_it_is_most_wrong_about_are_shown(tmp_path: Path) -> None:
     assert f"P(fake) {-genuine[0][0]:.3f}, called fake" in reader.text
     assert "the voice not judged (nobody speaks)" in reader.text
     assert reader.text.count("there is no such file") == 12
+
+
+def test_an_offset_is_told_where_the_voice_was_not_called_out_of_sync(tmp_path: Path) -> None:
+    of = table(4)
+    clips = [
+        replace(clip, scores={"visual": 0.5, "sync": 0.5}, offset_ms=40 * (n + 1), alarms=alarms)
+        for n, (clip, alarms) in enumerate(
+            zip(of.clips, ({"sync": False}, {"sync": True}, {}, {"sync": False, "visual": True}), strict=True)
+        )
+    ]
+    clips[3] = replace(clips[3], offset_ms=-160)
+    _, reader = page(evaluation(result(Table(of.rows, tuple(clips)))), tmp_path)
+    assert re.findall(r"voice \d+ ms (?:late|early)", reader.text) == ["voice 40 ms late", "voice 160 ms early"]
+
+
+def test_where_no_single_threshold_decides_no_line_is_drawn(tmp_path: Path) -> None:
+    made = result()
+    assert "threshold 0.70" in page(evaluation(made), tmp_path)[0]
+    (visual,) = made.headlines
+    verdict = replace(made, headlines=(replace(visual, score="fake", threshold=None),))
+    text, reader = page(evaluation(verdict), tmp_path)
+    assert "threshold 0" not in text
+    assert text.count("<svg") == 4
+    assert "Of the verdict: " in reader.text
+    (headline,) = document(evaluation(verdict))["sets"][0]["headlines"]
+    assert headline["threshold"] is None
+    jsonschema.validate(document(evaluation(verdict)), SCHEMA)
+
+
+def test_very_long_names_are_shortened_and_clamped(tmp_path: Path) -> None:
+    name = "x" * 3000 + ".end"
+    rows = [row(name, 0, video=f"{name}.mp4"), *(row(f"c{n}", n % 2, method=name if n % 2 else None) for n in range(9))]
+    made = evaluation(result(table(rows=rows), failed=((name, f"{name} is empty."),)))
+    text = printed(made)
+    assert "xxx…xxx" in text
+    assert max(len(found) for found in re.findall(r"x+", text)) <= 300
+    assert text.count("x") < 1500
+    html, reader = page(made, tmp_path)
+    assert name in reader.text
+    (rule,) = re.findall(r"\.card p,[^{]*\{([^}]*)\}", html)
+    assert "max-height" in rule
+    assert "overflow-y: auto" in rule
 
 
 def test_users_names_are_text_and_nothing_else(tmp_path: Path) -> None:

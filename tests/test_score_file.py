@@ -61,6 +61,8 @@ TABLES = {
     "no header, tabs, comma in the score's neighbour": "toy/real/a\t0.25\ntoy/fake/a\t7.5e-1\ntoy/fake/b\t\n",
     "Windows": "\ufefffile,score\r\nreal\\a.mp4,0.25\r\nfake\\a.mp4,0.75\r\nfake\\b.mp4,\r\n",
     "quotes": '"file","score"\n"real/a.mp4","0.25"\n"fake/a.mp4","0.75"\n"fake/b.mp4",""\n',
+    "blanks around commas": 'id , score\n toy/real/a ,0.25 \n"toy/fake/a" , "0.75"\r\n  toy/fake/b\t,\t\n',
+    "blanks around tabs": "file \t fake\nreal/a.mp4 \t 0.25\n fake/a.mp4\t0.75 \nb.mp4\t ",
     "JSON Lines": '{"id": "toy/real/a", "fake": 0.25}\n\n{"id": "toy/fake/a", "fake": 0.75, "x": []}\n'
     '{"id": "toy/fake/b", "fake": null}\n',
     "JSON Lines, key left out": '{"file": "real/a.mp4", "score": 0.25}\n{"file": "fake/a.mp4", "score": 0.75}\n'
@@ -136,12 +138,23 @@ def test_missing_and_unknown_lines_are_told(tmp_path: Path) -> None:
     assert "2 clips that are not asked for (other/c.mp4 for one)" in unknown
 
 
+def test_blanks_in_quotes_are_a_part_of_the_name(tmp_path: Path) -> None:
+    called = (" a ", 'b , "c" ', "d\n , e", "a b")
+    rows = [Row(name, "v.mp4", None, "toy", "test") for name in called]
+    text = 'id , fake\n " a " , 0.1\n"b , ""c"" " ,0.2\n "d\n , e", 0.3\na b , 0.4'
+    assert [said["fake"] for said in read(wrote(tmp_path, text), rows).values.values()] == [0.1, 0.2, 0.3, 0.4]
+    rows = [Row(name, "v.mp4", None, "toy", "test") for name in ('5"a', '6"b')]  # no field begins with these
+    assert read(wrote(tmp_path, 'id,fake\n5"a , 1\n6"b , 2\n'), rows).missing == ()
+
+
 def test_the_same_line_twice_is_one(tmp_path: Path) -> None:
     assert read(wrote(tmp_path, "real/a.mp4;0.5\nreal/a;0.50\n"), ROWS).values["toy/real/a"] == {"fake": 0.5}
 
 
 FAULTS = {
     "a word": ("file,score\nreal/a.mp4,0.5\nfake/a.mp4,high\n", "line 3: 'high' is no score"),
+    "underscores": ("file,score\nreal/a.mp4,1_000\n", "line 2: '1_000' is no score; write a number"),
+    "underscores without a header": ("real/a.mp4 1_0\n", "line 1: '1_0' is no score; write a number"),
     "a decimal comma": ('file;score\nreal/a.mp4;"0,5"\n', "line 2: '0,5' is no score"),
     "infinite": ("real/a.mp4;-inf\n", "line 1: a score must be finite"),
     "JSON infinite": ('{"id": "toy/real/a", "fake": Infinity}\n', "line 1: a score must be finite"),
@@ -227,7 +240,7 @@ def test_round_trip(
 
 
 def matched(*called: str, rows: Any = ROWS) -> list[tuple[int, ...]]:
-    return match(called, rows)
+    return match(called, rows).rows
 
 
 def test_a_file_names_its_clips_in_one_way() -> None:
@@ -235,13 +248,53 @@ def test_a_file_names_its_clips_in_one_way() -> None:
     assert matched("/data/fake/a.mp4", "fake/b.mp4") == [(1,), ()]
     assert matched("fake/a.mp4", "./fake//b.avi", "fake/c.mp4") == [(1,), (2,), ()]
     assert matched("/elsewhere/toy/real/a.mp4", "/elsewhere/fake/b") == [(0,), (2,)]  # ends with an id
-    assert matched("/elsewhere/b.mp4", "/elsewhere/a.mp4") == [(2,), (0, 1)]  # nothing but file names is left
+    # Nothing but file names is left, and that is told.
+    assert match(["/elsewhere/b.mp4", "/elsewhere/a.mp4"], ROWS) == ([(2,), (0, 1)], ("/elsewhere/b.mp4", "toy/fake/b"))
     assert matched("b.mp4", "a") == [(2,), (0, 1)]
     assert matched("c.mp4", "") == [(), ()]
 
 
 def test_a_fake_is_never_taken_for_the_genuine_clip_of_its_name() -> None:
     assert matched("real/a.mp4", "other/b.mp4", "other/a.mp4") == [(0,), (), ()]
+
+
+DEEPFAKES = tuple(
+    Row(f"ff++/c23/Deepfakes/{name}", f"/ff/Deepfakes/c23/videos/{name}.mp4", None, "FaceForensics++/c23", "test")
+    for name in ("000_003", "001_870")
+)
+
+
+def test_clips_of_another_folder_are_told(tmp_path: Path) -> None:
+    swaps = "file,score\n000_003.mp4,0.1\nout/FaceSwap/001_870.mp4,0.9\nout/FaceSwap/002_006.mp4,0.9\n"
+    # The first name is an end of a path, so that the others have to be, too.
+    assert read(wrote(tmp_path, swaps), DEEPFAKES).unknown == ("out/FaceSwap/001_870.mp4", "out/FaceSwap/002_006.mp4")
+    path = wrote(tmp_path, swaps.replace("000_003", "003_000"))
+    found = read(path, DEEPFAKES)
+    assert found.values["ff++/c23/Deepfakes/001_870"] == {"fake": 0.9}
+    assert found.notes()[0] == (
+        f"{path} found its clips by file name alone, whatever the folder ('out/FaceSwap/001_870.mp4' as "
+        "'ff++/c23/Deepfakes/001_870' for one): check that they are the same clips."
+    )
+    where = wrote(tmp_path, '{"FaceSwap/000_003.mp4": []}', "p.json")
+    assert (
+        "('FaceSwap/000_003.mp4' as 'ff++/c23/Deepfakes/000_003' for one)"
+        in read_proposals(where, DEEPFAKES).notes()[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["000_003", "./000_003.mp4", "videos/000_003.mp4", "Deepfakes/000_003.avi", "ff++/c23/Deepfakes/000_003"],
+)
+def test_names_whose_folders_are_the_clips_own_are_not_told(tmp_path: Path, named: str) -> None:
+    found = read(wrote(tmp_path, f"file,score\n{named},0.1\n{named.replace('000_003', '001_870')},0.9\n"), DEEPFAKES)
+    assert found.notes() == []
+
+
+def test_a_folder_that_an_id_begins_with_is_not_dropped_as_a_corpus_is() -> None:
+    rows = (Row("real/a", "/data/1.mp4", None, "mine", "test"), Row("mine/real/b", "/data/2.mp4", None, "mine", "test"))
+    assert match(["fake/a.mp4"], rows) == ([(0,)], ("fake/a.mp4", "real/a"))
+    assert match(["out/real/b.mp4"], rows) == ([(1,)], None)
 
 
 def test_endings() -> None:

@@ -137,6 +137,20 @@ def test_frames_come_back_as_they_were(
     assert all(map(same, back, wanted))
 
 
+def test_frames_of_what_was_judged_again_are_dropped_and_those_of_others_stay(tmp_path: Path) -> None:
+    store = Frames(tmp_path, OF)
+    old, other, odd = (frames(id_, 0, 0, 9, True) for id_ in ("a", "b", "c\ud8ff"))  # a name that is no UTF-8
+    store.write(1, [old, other, odd])
+    new = frames("a", 0, 0, 12, True)
+    store.write(2, [new])
+    store.prune({"a": 2, odd.id: 1})
+    lines = pq.read_table(tmp_path / "frames")["id"].to_pylist()
+    assert [lines.count(id_) for id_ in ("a", "b")] == [12, 9]
+    back = list(store.read({"a": 2, "b": 1, odd.id: 1}))
+    assert [clip.id for clip in back] == ["b", odd.id, "a"]
+    assert same(back[2], new)
+
+
 def test_what_follows_on_in_one_track_is_one_run(tmp_path: Path) -> None:
     whole = frames("a", 0, 5, 30, True)
     halves = [

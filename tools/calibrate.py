@@ -17,7 +17,7 @@ from avfake import AvfakeError
 from avfake.corpora import shared
 from avfake.evaluation.calibration import calibrate
 from avfake.evaluation.calibrators import FALSE_POSITIVE_RATES, Fit
-from avfake.manifest import Row, read
+from avfake.manifest import ManifestError, Row, read
 from avfake.models import load_checkpoint, save_checkpoint
 from avfake.training.heldout import held_out
 
@@ -35,15 +35,23 @@ def main(
 
     Of the shared corpus these are the held-out people of train and the voices of dev, never its split test.
     """
-    rows = _of_shared(corpus) if manifest is None else [row for row in read(manifest) if row.split == split]
-    calibrated, fitted = calibrate(load_checkpoint(checkpoint.resolve()), rows, threads=threads)
+    rows = _of_shared(corpus) if manifest is None else _of_split(manifest, split)
+    calibrated, fitted, notes = calibrate(load_checkpoint(checkpoint.resolve()), rows, threads=threads)
     save_checkpoint(checkpoint, calibrated.model, calibrated.config)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(_table(fitted))
     for name, one in fitted.items():
         console.print(f"{name}: {one.calibration.kind}; {one.why}")
-    if kept := [name for name in calibrated.config.aspects if name not in fitted]:
-        console.print(f"left as they were, for want of genuine or of fake clips: {', '.join(kept)}")
+    for note in notes:
+        console.print(note)
+
+
+def _of_split(manifest: Path, split: str) -> list[Row]:
+    rows = list(read(manifest))
+    if chosen := [row for row in rows if row.split == split]:
+        return chosen
+    there = ", ".join(sorted({row.split for row in rows})) or "no rows at all"
+    raise ManifestError(f"{manifest} has no row of split {split}; name another with --split (it has {there}).")
 
 
 def _of_shared(corpus: Path) -> list[Row]:

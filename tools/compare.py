@@ -21,7 +21,7 @@ from rich.table import Table
 
 from avfake import AvfakeError
 from avfake.evaluation import score_file
-from avfake.evaluation.compare import LESS_IS_BETTER, Comparison, compare
+from avfake.evaluation.compare import FALSE_ALARMS, LESS_IS_BETTER, Comparison, compare
 from avfake.evaluation.table import Scale
 from avfake.manifest import ManifestError, read
 from avfake.report.terminal import shown
@@ -144,6 +144,11 @@ def _warnings(found: Comparison) -> list[str]:
         for one in found.measured
         if turned is not None and turned(one.figure)
     ]
+    if found.metric == "tpr5" and found.genuine * FALSE_ALARMS < 1:
+        warnings.append(
+            f"{TITLES['tpr5']} takes {1 / FALSE_ALARMS:.0f} genuine clips that all files judge, not {found.genuine}: "
+            "it is not defined here."
+        )
     if found.alone:
         warnings.append(f"Of {found.alone} clips the person is not known; each is drawn as if it were of its own.")
     if found.persons + found.alone < FEW_PERSONS:

@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from avfake import AvfakeError
 from avfake.detect import Detector
-from avfake.evaluation.calibrators import Fit, fit
+from avfake.evaluation.calibrators import ENOUGH, Fit, fit
 from avfake.evaluation.judged import Examiner, Place, Seen, Talk, aspects, longest_speaker, talks
 from avfake.judging import Detection
 from avfake.manifest import ASPECTS, Row
@@ -32,15 +32,24 @@ class Trial(NamedTuple):
     person: Hashable
 
 
-def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) -> tuple[Checkpoint, dict[str, Fit]]:
+class Calibrated(NamedTuple):
+    """The checkpoint, what was fitted, and a sentence on each aspect that stays as it was or has lost a threshold."""
+
+    checkpoint: Checkpoint
+    fitted: dict[str, Fit]
+    notes: list[str]
+
+
+def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) -> Calibrated:
     """Fit a calibration and thresholds to each aspect, on rows that training has not seen.
 
-    In two passes, as the fusion head's "or" is of the calibrated aspects: it is set to their affine maps, and ``fake``
-    is fitted to what it says then. Sync learns from genuine faces with their own voice and with another person's, and
-    ``fake`` learns from the latter, too: a dub is a fake. An aspect that the rows do not have both labels of, or that
-    was never taught, stays as it was; so does the "or" where that is ``fake``. Returns the checkpoint, whose model is
-    changed in place, and what was fitted. Raises ``CalibrationError`` where nothing can be, ``AvfakeError`` where a
-    file of the rows cannot be read.
+    In two passes, as the fusion head's "or" is of the calibrated aspects: it is set to their affine maps (to none where
+    none is better), and ``fake`` is fitted to what it says then. Sync learns from genuine faces with their own voice
+    and with another person's, and ``fake`` learns from the latter, too: a dub is a fake. An aspect of which fewer
+    than ``ENOUGH`` clips of each label were judged, or that was never taught, stays as it was, map and thresholds; so
+    does the "or" where that is ``fake``. Thresholds belong to a map, so a new one takes all the old ones away. The
+    model is changed in place. Raises ``CalibrationError`` where nothing can be fitted, ``AvfakeError`` where a file of
+    the rows cannot be read.
     """
     config = checkpoint.config
     bare = replace(checkpoint, config=replace(config, calibration={}, thresholds={}))
@@ -57,16 +66,27 @@ def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) 
         *(_trial(place.row, 1, seen.said, "sync") for place, seen in judged if place.row.labels.sync == 1),
         *(_trial(row, label, said, "sync") for row, *both in pairs for label, said in enumerate(both)),
     ]
-    fitted = {name: _fit(trials[name]) for name in ASPECTS if name in config.aspects and _both(trials[name])}
-    if "fake" in config.aspects and _both(_fused(judged, pairs)):
+    trials["fake"] = list(_fused(judged, pairs))
+    counts = {name: _counts(trials[name]) for name in (*ASPECTS, "fake") if name in config.aspects}
+    enough = [name for name, both in counts.items() if min(both) >= ENOUGH]
+    fitted = {name: _fit(trials[name]) for name in enough if name != "fake"}
+    if "fake" in enough:
         _weigh(detector, fitted)
         again = _judged(examiner, [row for row in rows if row.video])
         fitted["fake"] = _fit(_fused(again, _paired(examiner, faces)))
     if not fitted:
+        listed = ", ".join(f"{name} {genuine} genuine and {fake} fake" for name, (genuine, fake) in counts.items())
         raise CalibrationError(
-            f"There is nothing to calibrate {config.model.name} by: of no aspect that it was taught are there genuine "
-            "and fake clips that can be judged; give it clips of both labels."
+            f"There is nothing to calibrate {config.model.name} by: {ENOUGH} genuine and {ENOUGH} fake clips of an "
+            f"aspect are needed, and of those given {listed} were judged; give it more of both labels."
         )
+    notes = [
+        f"{name} stays as it was, map and thresholds: {genuine} genuine and {fake} fake clips were judged, and "
+        f"{ENOUGH} of each are needed."
+        for name, (genuine, fake) in counts.items()
+        if name not in fitted
+    ]
+    notes += [note for name, one in fitted.items() if (note := _lost(name, config.thresholds.get(name, {}), one))]
     kept = config.metrics.get("calibration", {})
     changed = replace(
         config,
@@ -74,7 +94,19 @@ def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) 
         thresholds={**config.thresholds, **{name: one.thresholds for name, one in fitted.items()}},
         metrics={**config.metrics, "calibration": {**kept, **{name: one.facts() for name, one in fitted.items()}}},
     )
-    return Checkpoint(detector.model, changed), fitted
+    return Calibrated(Checkpoint(detector.model, changed), fitted, notes)
+
+
+def _lost(name: str, before: Iterable[float], fitted: Fit) -> str | None:
+    """What is to be said of thresholds that went with the old map."""
+    lost = sorted(set(before) - fitted.thresholds.keys())
+    if not lost:
+        return None
+    old, new = (" and ".join(f"{rate:g}" for rate in rates) for rates in (lost, sorted(fitted.thresholds)))
+    return (
+        f"{name} has no threshold for a false-alarm rate of {old} any more, as that was of its old map: "
+        f"{fitted.genuine} genuine clips set those for {new}."
+    )
 
 
 def _weigh(detector: Detector, fitted: dict[str, Fit]) -> None:
@@ -118,8 +150,10 @@ def _known(trials: Iterable[Trial]) -> list[tuple[int, float, Hashable]]:
     return [(label, p, person) for label, p, person in trials if label is not None and p is not None]
 
 
-def _both(trials: Iterable[Trial]) -> bool:
-    return {label for label, *_ in _known(trials)} == {0, 1}
+def _counts(trials: Iterable[Trial]) -> tuple[int, int]:
+    """How many genuine and fake clips were judged."""
+    labels = [label for label, *_ in _known(trials)]
+    return labels.count(0), labels.count(1)
 
 
 def _fit(trials: Iterable[Trial]) -> Fit:

@@ -23,6 +23,8 @@ Fitter = Callable[[NDArray[np.int64], NDArray[np.float64]], Calibration]
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
 """What thresholds are set for."""
+ENOUGH = 20
+"""Clips of each label from which on an aspect is calibrated: fewer genuine ones show no rate of 5 %."""
 FOLDS = 5
 ENOUGH_FOR_ISOTONIC = 100
 """Clips of each label from which on an isotonic map is tried: with fewer its steps follow chance."""
@@ -37,8 +39,8 @@ RISE = 0.01
 class Fit:
     """The map and the thresholds of an aspect (see ``CheckpointConfig``), and why it is this map.
 
-    ``before`` is the Cllr in bits of the logits as they were; ``affine`` and ``isotonic`` are those of each map on
-    people whom it was not fitted to, NaN where it was not tried.
+    ``before`` is the Cllr in bits of the logits as they were, which are the ratios of the identity; ``affine`` and
+    ``isotonic`` are those of each map on people whom it was not fitted to, NaN where it was not tried.
     """
 
     calibration: Calibration
@@ -60,9 +62,10 @@ class Fit:
 def fit(labels: Sequence[int], logits: Sequence[float], groups: Sequence[Hashable | None]) -> Fit:
     """Fit P(fake) to labels (n,), 1 = fake, and logits (n,) of clips of ``groups`` (n,), and set thresholds.
 
-    Both classes weigh the same, so P(fake) assumes even odds. The map is affine unless an isotonic one is better by
-    more than a standard error in Cllr, on groups (people, as a rule; None is somebody of their own) that neither was
-    fitted to. Raises ``ValueError`` unless both labels occur.
+    Both classes weigh the same, so P(fake) assumes even odds. Maps are judged by the Cllr on groups (people, as a rule;
+    None is somebody of their own) that they were not fitted to: an affine one has to be better than none at all, else
+    the identity is kept, and an isotonic one better by more than a standard error than what is kept so. Where there are
+    too few groups to judge by, the map is affine. Raises ``ValueError`` unless both labels occur.
     """
     genuine, fake = split(labels, logits)
     if not len(genuine) or not len(fake):
@@ -70,32 +73,35 @@ def fit(labels: Sequence[int], logits: Sequence[float], groups: Sequence[Hashabl
     known, given = np.asarray(labels, np.int64), np.asarray(logits, np.float64)
     people = _numbered(groups)
     folds = _folds(known, people)
-    affine = isotonic = NAN
-    calibration = fit_affine(known, given)
+    before, affine, isotonic = cllr(known, given), NAN, NAN
+    calibration, why = fit_affine(known, given), []
     if not folds:
-        why = "too few people of each label to try another map"
+        why.append("too few people of each label to try another map")
     else:
-        ours = _left_out(fit_affine, known, given, folds)
-        affine = cllr(known, ours)
+        ratios = _left_out(fit_affine, known, given, folds)
+        affine = cllr(known, ratios)
+        if affine >= before:
+            calibration, ratios = Calibration(), given
+            why.append("an affine map is no better than none on people left out")
         if min(len(genuine), len(fake)) < ENOUGH_FOR_ISOTONIC:
-            why = f"fewer than {ENOUGH_FOR_ISOTONIC} clips of each label, too few for an isotonic map"
+            why.append(f"fewer than {ENOUGH_FOR_ISOTONIC} clips of each label, too few for an isotonic map")
         else:
             theirs = _left_out(fit_isotonic, known, given, folds)
             isotonic = cllr(known, theirs)
-            if paired_difference(cllr, known, theirs, ours, people, level=ONE_ERROR).high < 0:
-                calibration = fit_isotonic(known, given)
-                why = "isotonic is better by more than a standard error"
+            if paired_difference(cllr, known, theirs, ratios, people, level=ONE_ERROR).high < 0:
+                calibration = replace(calibration, knots=fit_isotonic(known, given).knots)
+                why.append("isotonic is better by more than a standard error")
             else:
-                why = "isotonic is not better by a standard error"
+                why.append("isotonic is not better by a standard error")
     return Fit(
         calibration,
         thresholds(calibration(genuine)),
         len(genuine),
         len(fake),
-        cllr(known, given),
+        before,
         affine,
         isotonic,
-        why,
+        "; ".join(why),
     )
 
 

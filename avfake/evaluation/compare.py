@@ -18,7 +18,11 @@ from avfake.evaluation.metrics import auc, cllr, eer, tpr_at_fpr
 from avfake.evaluation.table import Table, ratio
 
 MetricName = Literal["auc", "eer", "tpr5", "cllr"]
-METRICS: dict[MetricName, Metric] = {"auc": auc, "eer": eer, "tpr5": partial(tpr_at_fpr, fpr=0.05), "cllr": cllr}
+FALSE_ALARMS = 0.05
+"""Rate of false alarms that ``tpr5`` is measured at."""
+METRICS: dict[MetricName, Metric] = {
+    "auc": auc, "eer": eer, "tpr5": partial(tpr_at_fpr, fpr=FALSE_ALARMS), "cllr": cllr
+}  # fmt: skip
 LESS_IS_BETTER = ("eer", "cllr")
 
 

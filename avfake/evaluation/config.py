@@ -147,8 +147,6 @@ def _fault(config: EvalConfig) -> str | None:
             return f"sets.{name} becomes a folder; use letters, digits, - and _ alone"
     if config.scores.proposals is not None and config.scores.file is None:
         return "scores.proposals comes without scores.file; give both"
-    if config.leave_one_out and config.scores.file is not None and config.scores.scale == "rank":
-        return "leave_one_out calibrates scores, so scores.scale=rank will not do; give probability or llr"
     return None
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, AvfakeError
-from avfake.clips import Clip, extract
+from avfake.clips import Clip, ClipError, extract
 from avfake.detect import Detector
 from avfake.evaluation.audit.measure import SILENCE, leading_silence
 from avfake.evaluation.corruptions import Condition, corrupt
@@ -40,11 +40,15 @@ DELAYS = (-14, -12, -10, -8, -6, -4, -2, 2, 4, 6, 8, 10, 12, 14)
 
 
 class Place(NamedTuple):
-    """A row, and where its clips are: in shards (each clip's shard and entry), or, with no ``folder``, in its files."""
+    """A row, and where its clips are: in shards (each clip's shard and entry), or, with no ``folder``, in its files.
+
+    ``failure`` says why ``prepare`` could make no clip of it.
+    """
 
     row: Row
     folder: str = ""
     entries: tuple[tuple[str, Entry], ...] = ()
+    failure: str | None = None
 
 
 class Damage(NamedTuple):
@@ -354,6 +358,8 @@ class _Source(NamedTuple):
 @contextmanager
 def _opened(place: Place, detector: Detector | None) -> Iterator[_Source]:
     """Open the clips of a row; without a detector faces are not looked for, so clips are of sound alone."""
+    if place.failure is not None:
+        raise ClipError(place.failure)
     if place.folder:
         folder = ShardFolder(place.folder)
         clips = [folder.sample(name, entry).clip for name, entry in place.entries]

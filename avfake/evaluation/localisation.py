@@ -52,6 +52,7 @@ def ap_at_iou(segments: Sequence[Segments], proposals: Sequence[Proposals], iou:
     In each video every segment in turn takes the most confident proposal with that IoU that no segment has yet; the
     rest are false. Then all proposals are ranked together; AP is the area under precision (the highest at this recall
     or beyond) over recall = hits / all segments. Source: see the module. 0 without proposals, NaN without segments.
+    This is the definition; ``protocols.localisation`` has the same for bootstraps, where clips are ranked but once.
     """
     confidences, hits, total = [np.zeros(0)], [np.zeros(0, np.bool_)], 0
     for fake, said in checked(segments, proposals):
@@ -74,6 +75,7 @@ def ar_at_n(segments: Sequence[Segments], proposals: Sequence[Proposals], number
 
     The share of all videos' segments that some proposal meets with an IoU above a threshold, averaged over thresholds
     0.5, 0.55 to 0.95; one proposal may meet several segments. Source: see the module. NaN without segments.
+    This is the definition; ``protocols.localisation`` has the same for bootstraps, where clips are matched but once.
     """
     best = [ious(said[:number], fake).max(axis=0, initial=0.0) for fake, said in checked(segments, proposals)]
     reached = np.concatenate(best) if best else np.zeros(0)

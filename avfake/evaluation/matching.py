@@ -7,7 +7,7 @@ a file that names ids is never searched for names that are merely alike.
 2. The path of its video or audio, letter by letter.
 3. The end of that path or of the id (``test/a.mp4`` for ``/data/test/a.mp4``), or a longer path that ends with the
    whole id, with or without the name of the corpus that ids begin with.
-4. The name of the file alone, whatever its folder.
+4. The name of the file alone, whatever its folder; then another clip of that name may be meant, which is told.
 
 In 3 and 4 a media file's ending may be missing or another one (sound is often taken out of a video first), but a name
 with the very ending goes before one without.
@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
+from avfake.corpora import NAMES
 from avfake.manifest import Row
 from avfake.storage import MEDIA_SUFFIXES
 
@@ -27,14 +29,33 @@ _Index = dict[tuple[str, ...], set[tuple[int, str]]]
 """Parts of an address, the last one without its ending, to the numbers of rows and the last part as it is."""
 
 
-def match(names: Sequence[str], rows: Sequence[Row]) -> list[tuple[int, ...]]:
-    """Return for each name the numbers of the rows it can stand for: none, one, or several that it does not part."""
+class Match(NamedTuple):
+    """What the names of a file stand for.
+
+    ``rows``    for each name the numbers of the rows it can stand for: none, one, or several that it does not part.
+    ``doubt``   the first name that found its row by file name alone though it has a folder (so not the row's), and the
+                row's id; None where there is no such name.
+    """
+
+    rows: list[tuple[int, ...]]
+    doubt: tuple[str, str] | None
+
+
+def match(names: Sequence[str], rows: Sequence[Row]) -> Match:
+    """Return which of ``rows`` the names of one file stand for."""
     for way in (_ids, _paths, _ends, _file_names):
         candidates = way(rows)
         found = [tuple(sorted(candidates(name))) for name in names]
         if any(found):
-            return found
-    return [()] * len(names)
+            return Match(found, _doubt(names, found, rows) if way is _file_names else None)
+    return Match([()] * len(names), None)
+
+
+def _doubt(names: Sequence[str], found: Sequence[tuple[int, ...]], rows: Sequence[Row]) -> tuple[str, str] | None:
+    for name, numbers in zip(names, found, strict=True):
+        if numbers and len(_parts(name)) > 1:
+            return name, rows[numbers[0]].id
+    return None
 
 
 def _ids(rows: Sequence[Row]) -> _Candidates:
@@ -92,9 +113,10 @@ def _file_names(rows: Sequence[Row]) -> _Candidates:
 
 
 def _addresses(row: Row) -> list[tuple[str, ...]]:
-    """Parts of all that a row is called by; its id also without its first part, which may be that of a corpus."""
+    """Parts of all that a row is called by; its id also without the name of a corpus that it begins with."""
     ids = _parts(row.id)
-    called = [ids, ids[1:], _parts(row.video or ""), _parts(row.audio or "")]
+    bare = ids[1:] if ids and ids[0] in (row.corpus, *NAMES) else ()
+    called = [ids, bare, _parts(row.video or ""), _parts(row.audio or "")]
     return [parts for parts in called if parts]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,16 @@ class ClipFrames:
     face_ok: NDArray[np.bool_]
     speech: NDArray[np.bool_]
     evidence: NDArray[np.float16] | None
+
+
+def runs_by_clip(frames: Iterable[ClipFrames]) -> Iterator[tuple[str, list[ClipFrames]]]:
+    """Yield the id and the runs of each clip, sound alone before tracks, then by time; a clip's must follow each other.
+
+    Clips come as they were judged, which depends on the number of workers: whoever computes brings them into the order
+    of the table's rows, since sums and draws of a bootstrap follow it.
+    """
+    for name, runs in groupby(frames, attrgetter("id")):
+        yield name, sorted(runs, key=lambda run: (-1 if run.track is None else run.track, run.start))
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ Proposal = tuple[float, float, float]
 class Material:
     """A test set as a detector has judged it.
 
-    ``frames``     yields the frames of every clip, by clip; None where there are none (somebody's score file).
+    ``frames``     yields the frames of every clip, by clip, in any order; None where there are none (a score file).
     ``proposals``  by row id: those of somebody's file, or made from ``frames`` where rows have segments; None: neither.
     ``swaps``, ``delays``  trials of sync, where the protocol asks for them.
     ``asv``        errors of the speaker verifier, where its scores were given.

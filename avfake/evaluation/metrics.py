@@ -327,6 +327,7 @@ def frame_auc(labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> float
     """AUC over all frames of all clips pooled (``pool_frames``): a long clip weighs more, and all share one threshold.
 
     Source: the frame-level AUC of localisation papers (e.g. LAV-DF); no official script. NaN unless both labels occur.
+    This is the definition; ``protocols.localisation`` has the same for bootstraps, where frames are ranked but once.
     """
     frames = pool_frames(labels, scores)
     return auc(frames.labels, frames.scores)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from avfake import FPS
-from avfake.evaluation.material import ClipFrames, Proposal
+from avfake.evaluation.material import ClipFrames, Proposal, runs_by_clip
 from avfake.judging import runs
 from avfake.models import Calibration
 
@@ -53,8 +51,8 @@ def by_clip(frames: Iterable[ClipFrames]) -> Iterator[tuple[str, Curves]]:
     Of several faces in view at once the most suspicious counts, as a clip is fake where one of them is. Of a voice
     that was judged beside each of them, the mean counts, as in ``judging.Judge``.
     """
-    for name, parts in groupby(frames, attrgetter("id")):
-        yield name, _curves(list(parts))
+    for name, parts in runs_by_clip(frames):
+        yield name, _curves(parts)
 
 
 def of_clips(frames: Iterable[ClipFrames], calibration: Mapping[str, Calibration]) -> dict[str, list[Proposal]]:

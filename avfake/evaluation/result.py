@@ -17,20 +17,26 @@ SCHEMA = "avfake-eval-1"
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What can be had of a question without looking or listening.
+    """What can be had of a question's judged trials without looking or listening.
 
-    ``metadata``  AUC of a classifier over all metadata of ``audit``, in random folds and on unseen persons; None where
-                  there are too few clips, or no media to measure (``reason`` says which).
+    ``metadata``  AUC of a classifier over all metadata of ``audit`` in random folds, ``unseen`` on unseen persons; None
+                  where there are too few clips, or no media to measure (``reason`` says which).
+    ``trimmed``, ``trimmed_unseen``  the same of the trials that were judged without their leading silence, with
+                  metadata as they would be without it; None where nobody judged them so.
     ``strongest`` title of the property that tells most alone, and ``strongest_auc`` its AUC.
     ``silence``   AUC of the leading silence alone, longer meaning fake (below 0.5: shorter), in the clips with sound.
+    ``drawn``     how many of the judged trials metadata were asked of, None for all of them.
     """
 
     question: str
     metadata: Estimate | None = None
     unseen: Estimate | None = None
+    trimmed: Estimate | None = None
+    trimmed_unseen: Estimate | None = None
     strongest: str = ""
     strongest_auc: float = float("nan")
     silence: Estimate | None = None
+    drawn: int | None = None
     reason: str = ""
 
 
@@ -39,7 +45,8 @@ class Headline:
     """The trials behind one headline question, to draw: labels and scores (n,) and the numbers of their rows.
 
     ``p_fake`` (n,) is None where scores are but an order; ``raw`` is P(fake) before calibration, where known.
-    ``threshold`` is the P(fake) from which the detector raises an alarm, where it tells.
+    ``threshold`` is the P(fake) from which the detector raises an alarm, where it tells and a single one decides: the
+    verdict (``fake``) goes by that of whichever answer was the more suspicious.
     """
 
     question: str
@@ -57,7 +64,8 @@ class Domain:
     """Figures of one headline question over the trials of one domain, in the same terms for every row of the summary.
 
     ``name``  ``all``, ``in-domain``, ``cross-method``, ``cross-dataset``, ``unknown`` (what the model has learned from
-              is not told), ``trimmed`` (leading silence cut off), or ``corrupted`` (mean over the conditions).
+              is not told), ``trimmed`` (leading silence cut off), ``undamaged`` (a draw of clips, their first
+              seconds), or ``corrupted`` (of these, the mean over the corruptions that touch what the score looks at).
     """
 
     question: str
@@ -95,7 +103,7 @@ class SetResult:
 
     ``says``, ``cannot``  what the protocol can tell, and what not.
     ``figures``    of all questions, headlines first; ``headlines`` in the order of their importance.
-    ``domains``    the summary: the headlines by domain, trimmed and corrupted, side by side.
+    ``domains``    the summary: the headlines by domain, trimmed, undamaged and corrupted, side by side.
     ``table``      rows and scores, for worst cases; ``failed`` the (id, reason) of clips that could not be judged.
     ``delays``     for the picture of measured against true delays, where the protocol has them.
     """

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from avfake import settings
 from avfake.detect import fingerprint
@@ -37,9 +40,12 @@ from avfake.faces import backend_name
 from avfake.judging import default_rate
 from avfake.manifest import Row
 from avfake.models import CheckpointConfig, load_checkpoint
-from avfake.storage import sha256
+from avfake.storage import join, make_folder, read_bytes, sha256, stamp
 
 log = logging.getLogger(__name__)
+
+REPORT = "report.json"
+"""Name of the document in the folder ``out``."""
 
 SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
 """What is told of a headline question in each domain."""
@@ -60,12 +66,14 @@ def evaluate(config: EvalConfig, *, corruptions: bool = False, told: Told = lamb
     does not fit, or the folder holds scores of another detector.
     """
     system = _system(config)
+    _check_out(config, system)
     if corruptions and system.checkpoint is None:
         raise EvaluationError(
             f"{config.scores.file} holds the scores of clips as they are: with --corruptions there must be a model; "
             "leave one of both away."
         )
-    sets = [_set(name, one, config, system, corruptions, told) for name, one in config.sets.items()]
+    with _held(config.out):
+        sets = [_set(name, one, config, system, corruptions, told) for name, one in config.sets.items()]
     return Evaluation(
         detector=system.name,
         fingerprint=system.fingerprint,
@@ -74,6 +82,40 @@ def evaluate(config: EvalConfig, *, corruptions: bool = False, told: Told = lamb
         resamples=config.resamples,
         sets=tuple(sets),
     )
+
+
+@contextmanager
+def _held(out: str) -> Iterator[None]:
+    """Keep other evaluations out of a folder meanwhile: they would write each other's parts."""
+    make_folder(out)
+    lock = FileLock(join(out, ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EvaluationError(
+            f"{out} is being evaluated into by another process: wait, or give another out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_out(config: EvalConfig, system: _System) -> None:
+    """Refuse to write over the report on another detector."""
+    address = join(config.out, REPORT)
+    if stamp(address) is None:
+        return
+    try:
+        other = json.loads(read_bytes(address))
+        name, found = other["detector"], other["fingerprint"]
+    except (ValueError, TypeError, KeyError):
+        return  # it is none of ours, or damaged
+    if found != system.fingerprint:
+        raise EvaluationError(
+            f"{address} is the report on another detector, or another version of it ({name}); choose another out, or "
+            "delete it."
+        )
 
 
 def _system(config: EvalConfig) -> _System:
@@ -117,11 +159,7 @@ def _set(name: str, one: SetConfig, config: EvalConfig, system: _System, corrupt
     figures = [figure for question in questions for figure in answer(material.table, question, config.resamples)]
     figures += [figure for each in headlines for figure in before_calibration(material.table, each, config.resamples)]
     figures += protocol.further(material, config.resamples)
-    damaged = [
-        each
-        for condition, table in judged.damaged.items()
-        for each in _damaged(condition, table, protocol, config.resamples)
-    ]
+    damaged = list(_damaged(judged.damaged, protocol, config.resamples))
     return SetResult(
         name=name,
         protocol=protocol.title,
@@ -250,17 +288,28 @@ def _damage_key(damage: Damage) -> str:
     return f"{damage.condition}\t{damage.row.id}"
 
 
-def _damaged(condition: Condition, table: Table, protocol: Protocol, resamples: int) -> Iterator[Damaged]:
-    family = None if condition == CLEAN else FAMILIES[condition.family]
+def _damaged(tables: Mapping[Condition, Table], protocol: Protocol, resamples: int) -> Iterator[Damaged]:
+    """Figures under every condition; each family comes with severity 0, the very same clips undamaged."""
+    for condition, table in tables.items():
+        if condition == CLEAN:
+            yield from _asked(CLEAN.family, "as they are", 0, "", table, protocol, resamples)
+            continue
+        family = FAMILIES[condition.family]
+        if condition == next(each for each in tables if each.family == condition.family):
+            ids = {row.id for row in table.rows}
+            same = tables[CLEAN].only(tables[CLEAN].where(lambda row, ids=ids: row.id in ids))  # type: ignore[misc]
+            yield from _asked(condition.family, family.title, 0, "undamaged", same, protocol, resamples)
+        setting = family.describe(condition.severity)
+        yield from _asked(condition.family, family.title, condition.severity, setting, table, protocol, resamples)
+
+
+def _asked(
+    family: str, title: str, severity: int, setting: str, table: Table, protocol: Protocol, resamples: int
+) -> Iterator[Damaged]:
     for question in protocol.questions(Material(table)):
         if not question.part_of and (question.genuine | question.fake).any():
-            yield Damaged(
-                family=condition.family,
-                title="as they are" if family is None else family.title,
-                severity=condition.severity,
-                setting="" if family is None else family.describe(condition.severity),
-                figures=tuple(answer(table, replace(question, metrics=SUMMARY), resamples)),
-            )
+            figures = tuple(answer(table, replace(question, metrics=SUMMARY), resamples))
+            yield Damaged(family, title, severity, setting, figures)
 
 
 # ------------------------------------------------------------------------------------------------ summary
@@ -307,9 +356,11 @@ def _damaged_domains(question: Question, damaged: Sequence[Damaged]) -> Iterator
     """The draw of clips undamaged, and the mean over the corruptions that touch what the score looks at."""
     found: dict[str, list[Figure]] = {"undamaged": [], "corrupted": []}
     for each in damaged:
-        if each.severity == 0 or _touches(question.score, each.family):
-            figures = [figure for figure in each.figures if figure.question == question.name]
-            found["corrupted" if each.severity else "undamaged"] += figures
+        figures = [figure for figure in each.figures if figure.question == question.name]
+        if each.family == CLEAN.family:
+            found["undamaged"] += figures
+        elif each.severity and _touches(question.score, each.family):
+            found["corrupted"] += figures
     if found["undamaged"]:
         yield Domain(question.name, "undamaged", tuple(found["undamaged"]))
     if found["corrupted"]:
@@ -360,6 +411,11 @@ def _headline(table: Table, question: Question, system: _System) -> Headline:
 
 
 def _left_out(table: Table, headlines: Sequence[Question], config: EvalConfig) -> Iterable[LeftOut]:
+    if config.leave_one_out and table.scale == "rank":
+        log.warning(
+            "leave_one_out is passed over: it calibrates scores, and scores.scale=rank says that they only order"
+        )
+        return
     for question in headlines:
         for by in config.leave_one_out:
             yield from leave_one_out(table, question, by, resamples=config.resamples)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -52,6 +53,7 @@ class Scores:
     ``values``   by the id of *every* row and by name: a score that rises with fake, None where it was not judged.
     ``missing``  ids of the rows that the file has no line for; they count as not judged.
     ``unknown``  names in the file that are none of the rows'.
+    ``doubt``    a name and the row's id, where names found their rows whatever the folder (``matching.Match``).
     """
 
     path: str
@@ -60,6 +62,7 @@ class Scores:
     values: dict[str, dict[str, float | None]]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    doubt: tuple[str, str] | None
 
     def table(self, rows: Sequence[Row]) -> Table:
         """Return the score table of ``rows``, which must be among those that the file was read for."""
@@ -70,8 +73,8 @@ class Scores:
         return Table(tuple(rows), tuple(clips), self.scale)
 
     def notes(self) -> list[str]:
-        """Return what has to be told of lines that are missing or of no clip, a sentence each."""
-        return _notes(self.path, len(self.values), self.missing, self.unknown)
+        """Return what has to be told of lines in doubt, missing or of no clip, a sentence each."""
+        return _notes(self.path, len(self.values), self.doubt, self.missing, self.unknown)
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,11 @@ class Proposals:
     values: dict[str, list[Proposal]]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    doubt: tuple[str, str] | None
 
     def notes(self) -> list[str]:
-        """Return what has to be told of entries that are missing or of no clip, a sentence each."""
-        return _notes(self.path, len(self.values) + len(self.missing), self.missing, self.unknown)
+        """Return what has to be told of entries in doubt, missing or of no clip, a sentence each."""
+        return _notes(self.path, len(self.values) + len(self.missing), self.doubt, self.missing, self.unknown)
 
 
 def read(
@@ -127,7 +131,7 @@ def read(
         first.setdefault(row.id, line.where.removeprefix(f"{path}, "))
     missing = tuple(row.id for row in rows if row.id not in values)
     values |= {id_: dict.fromkeys(names) for id_ in missing}
-    return Scores(path, names, scale, values, missing, found.unknown)
+    return Scores(path, names, scale, values, missing, found.unknown, found.doubt)
 
 
 def read_proposals(path: str | os.PathLike[str], rows: Sequence[Row], *, fps: float = 1.0) -> Proposals:
@@ -160,7 +164,7 @@ def read_proposals(path: str | os.PathLike[str], rows: Sequence[Row], *, fps: fl
             raise ScoreFileError(f"{where}: {row.id!r} is there twice; keep one entry of each clip.")
         values[row.id] = sorted((one for one in proposals if one != NOTHING), key=lambda one: -one[0])
     missing = tuple(row.id for row in rows if row.id not in values)
-    return Proposals(path, values, missing, found.unknown)
+    return Proposals(path, values, missing, found.unknown, found.doubt)
 
 
 # From names to rows.
@@ -169,12 +173,14 @@ def read_proposals(path: str | os.PathLike[str], rows: Sequence[Row], *, fps: fl
 class _Matched(NamedTuple):
     rows: list[Row | None]
     unknown: tuple[str, ...]
+    doubt: tuple[str, str] | None
 
 
 def _matched(path: str, named: Sequence[tuple[str, str]], rows: Sequence[Row]) -> _Matched:
     """The row of each (where, name), None where it is no row's."""
     found: list[Row | None] = []
-    for (where, name), numbers in zip(named, match([name for _, name in named], rows), strict=True):
+    matched = match([name for _, name in named], rows)
+    for (where, name), numbers in zip(named, matched.rows, strict=True):
         if len(numbers) > 1:
             one, other = (rows[number].id for number in numbers[:2])
             raise ScoreFileError(f"{where}: {name!r} may be {one!r} or {other!r}; write ids of the manifest.")
@@ -184,11 +190,19 @@ def _matched(path: str, named: Sequence[tuple[str, str]], rows: Sequence[Row]) -
         known = f", such as {rows[0].id!r}" if rows else ""
         raise ScoreFileError(f"{path} scores none of the {len(rows)} clips ({example} clip); write their ids{known}.")
     unknown = tuple(name for (_, name), row in zip(named, found, strict=True) if row is None)
-    return _Matched(found, unknown)
+    return _Matched(found, unknown, matched.doubt)
 
 
-def _notes(path: str, total: int, missing: Sequence[str], unknown: Sequence[str]) -> list[str]:
+def _notes(
+    path: str, total: int, doubt: tuple[str, str] | None, missing: Sequence[str], unknown: Sequence[str]
+) -> list[str]:
     notes = []
+    if doubt:
+        name, ours = doubt
+        notes.append(
+            f"{path} found its clips by file name alone, whatever the folder ({name!r} as {ours!r} for one): "
+            "check that they are the same clips."
+        )
     if missing:
         notes.append(f"{path} says nothing of {len(missing)} of {total} clips ({missing[0]} for one): not judged.")
     if unknown:
@@ -217,6 +231,8 @@ def _number(where: str, value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ScoreFileError(f"{where}: {value!r} is no score; {cure}.")
     try:
+        if isinstance(value, str) and "_" in value:  # float takes 1_000, as Python's own source does
+            raise ValueError(value)
         number = float(value)
     except (ValueError, OverflowError) as error:
         raise ScoreFileError(f"{where}: {value!r} is no score; {cure}.") from error
@@ -398,8 +414,19 @@ def _records(text: str, delimiter: str | None) -> Iterator[tuple[int, list[str]]
     if delimiter is None:
         yield from ((number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
         return
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(_trimmed(text, delimiter), newline=""), delimiter=delimiter, strict=True)
     yield from ((reader.line_num, fields) for fields in reader if any(field.strip() for field in fields))
+
+
+def _trimmed(text: str, delimiter: str) -> str:
+    """Take away the blanks around fields, which ``csv`` would take for a part of them; quoted ones keep theirs."""
+    blank = " " if delimiter == "\t" else "[ \t]"
+    if not re.search(blank, text):  # as a rule; much faster than what follows
+        return text
+    end = rf"{delimiter}|\r\n|\r|\n"
+    quoted = rf'(?<![^\s"{delimiter}])("[^"]*")'  # only where a field begins, or goes on after a doubled quote
+    pattern = rf"{quoted}|(?<!{blank}){blank}+({end}|\Z){blank}*|({end}|\A){blank}+"
+    return re.sub(pattern, lambda found: found[found.lastindex or 0], text)
 
 
 def _may_be_score(text: str) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from avfake.evaluation.material import ClipFrames
 from avfake.evaluation.table import SCORES, ClipScore, label_of
 from avfake.manifest import Row
 from avfake.models import SHIFTS
-from avfake.storage import whole_file
+from avfake.storage import make_folder, remove_parts, whole_file
 
 _KEY = b"avfake"
 Record = dict[str, Any]
@@ -96,7 +96,8 @@ class Stage:
 
     def show(self, name: str, records: Sequence[Record], schema: pa.Schema) -> None:
         """Write answers, in their order, as ``name.parquet``."""
-        columns = pa.Table.from_pylist(records, schema=schema.with_metadata({_KEY: json.dumps(dict(self.of)).encode()}))
+        lines = [{key: _text(v) if isinstance(v, str) else v for key, v in record.items()} for record in records]
+        columns = pa.Table.from_pylist(lines, schema=schema.with_metadata({_KEY: json.dumps(dict(self.of)).encode()}))
         with whole_file(str(self.folder / f"{name}.parquet")) as file:
             pq.write_table(columns, file)
 
@@ -226,9 +227,8 @@ class Frames:
     def __init__(self, folder: Path, of: Mapping[str, str]) -> None:
         self.folder = folder / "frames"
         self._of = of
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.part"):
-            left.unlink()
+        make_folder(str(self.folder))
+        remove_parts(str(self.folder))
 
     def write(self, number: int, clips: Iterable[ClipFrames]) -> None:
         """Write part ``number``."""
@@ -240,18 +240,35 @@ class Frames:
         """Return the number of the next part."""
         return max((int(part.stem.split("-")[1]) for part in self.folder.glob("part-*.parquet")), default=0) + 1
 
+    def prune(self, parts: Mapping[str, int]) -> None:
+        """Drop what clips were judged before: the frames of those given that are in another part."""
+        current = {_text(id_): number for id_, number in parts.items()}
+        for file in sorted(self.folder.glob("part-*.parquet")):
+            table = _read(file, self._of)
+            number = int(file.stem.split("-")[1])
+            keep = [current.get(id_, number) == number for id_ in table["id"].to_pylist()]
+            if not all(keep):
+                with whole_file(str(file)) as rewritten:
+                    pq.write_table(table.filter(pa.array(keep)), rewritten)
+
     def read(self, parts: Mapping[str, int]) -> Iterator[ClipFrames]:
         """Yield the frames of the clips whose part is given by id, part by part."""
+        ids = {_text(id_): id_ for id_ in parts}
         for number in sorted(set(parts.values())):
             part = self._part(number)
             if not part.is_file():
                 raise StoreError(f"{part} is missing; delete {self.folder.parent} and evaluate again.")
             for clip in _clips(_read(part, self._of)):
-                if parts.get(clip.id) == number:
-                    yield clip
+                if clip.id in ids and parts[ids[clip.id]] == number:
+                    yield replace(clip, id=ids[clip.id])
 
     def _part(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
+
+
+def _text(name: str) -> str:
+    """A name as Parquet takes it: file names that are no UTF-8 have their odd bytes escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _columns(clip: ClipFrames) -> pa.RecordBatch:
@@ -262,7 +279,7 @@ def _columns(clip: ClipFrames) -> pa.RecordBatch:
         sync = pa.FixedSizeListArray.from_arrays(pa.array(clip.evidence.reshape(-1), pa.float16()), SHIFTS)
     return pa.RecordBatch.from_arrays(
         [
-            pa.array([clip.id] * length, pa.string()),
+            pa.array([_text(clip.id)] * length, pa.string()),
             pa.array([clip.track] * length, pa.int32()),
             pa.array(np.arange(clip.start, clip.start + length, dtype=np.int32)),
             pa.array(clip.visual),
@@ -319,7 +336,8 @@ def _read(path: Path, of: Mapping[str, str]) -> pa.Table:
 def _check(path: Path, found: Any, of: Mapping[str, str]) -> None:
     if found != dict(of):
         differ = [name for name in of if not isinstance(found, dict) or found.get(name) != of[name]]
+        alone = path.name in ("sync.journal", "damaged.journal")  # the rest of the folder does not depend on these
         raise StoreError(
             f"{path} holds scores that were made otherwise ({', '.join(differ) or 'other settings'}); choose another "
-            f"out, or delete {os.path.dirname(path)}."
+            f"out, or delete {path if alone else os.path.dirname(path)}."
         )

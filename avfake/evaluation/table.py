@@ -33,7 +33,7 @@ class ClipScore:
     ``raw``        P(fake) before calibration, where avfake judged.
     ``alarms``     whether it was called fake, at the detector's own threshold.
     ``reasons``    why something was not judged (the codes of docs/detection.md).
-    ``offset_ms``  of the voice of the longest face in sync, positive where it comes late.
+    ``offset_ms``  of the voice at which it fits the speaking face best, positive where it comes late.
     ``face_s``     how long the longest face is in view, ``spoken_s`` how long somebody speaks meanwhile.
     ``silence_s``  before the first sound (amplitude above 0.0005), None without sound.
     ``error``      why the file could not be judged at all.

@@ -46,9 +46,8 @@ def _all(config: SetConfig) -> Iterator[Place]:
     if config.shards is not None:
         for shard in ShardFolder(config.shards).shards:
             for record in read_index(config.shards, shard.name)["rows"]:
-                if record["failure"] is None:
-                    entries = tuple((shard.name, Entry.from_dict(clip)) for clip in record["clips"])
-                    yield Place(manifest.parse(record["row"]), config.shards, entries)
+                entries = tuple((shard.name, Entry.from_dict(clip)) for clip in record["clips"])
+                yield Place(manifest.parse(record["row"]), config.shards, entries, record["failure"])
     elif config.manifest is not None:
         yield from map(Place, manifest.read(config.manifest))
     else:

@@ -51,6 +51,8 @@ class Work:
                         known[id_] = _record(each, number)
                         journal.add(id_, made_of[id_], known[id_])
                     number, held, begun = number + 1, [], time.monotonic()
+        if waiting:
+            frames.prune({id_: answer["part"] for id_, answer in known.items() if answer["part"] is not None})
         for name, key in (("trimmed", "trimmed"), ("clips", "score")):
             lines = [clip_record(place.row, score_of(known[place.row.id][key])) for place in found]
             stage.show(name, lines, CLIP_SCHEMA)
@@ -124,7 +126,7 @@ def _record(each: Answer, part: int) -> dict[str, Any]:
 def _made_of(place: Place) -> list[Any]:
     """What tells a row's media from other media: the entries of its clips, or size and time of change of its files."""
     if place.folder:
-        return [entry.key for _, entry in place.entries]
+        return [entry.key for _, entry in place.entries] if place.failure is None else [place.failure]
     return [stamp(address) for address in (place.row.video, place.row.audio) if address is not None]
 
 

@@ -40,8 +40,8 @@ class Calibration:
 
     Affine, ``scale * logit + bias`` with ``scale`` > 0 (Platt scaling), or, where there are ``knots``, isotonic: knots
     [logit, ratio] with rising logits and ratios, linear between them and constant outside, so that P(fake) never
-    reaches 0 or 1. ``scale`` and ``bias`` are then the best affine map: what the fusion head's "or" goes by.
-    Raises ``ValueError`` for a map that would not rise.
+    reaches 0 or 1. ``scale`` and ``bias`` are then the best affine map, or 1 and 0 where none is better: what the
+    fusion head's "or" goes by. Raises ``ValueError`` for a map that would not rise.
     """
 
     scale: float = 1.0
@@ -59,9 +59,11 @@ class Calibration:
             raise ValueError("the knots of a calibration are finite, with rising logits and ratios that do not fall")
 
     @property
-    def kind(self) -> Literal["affine", "isotonic"]:
-        """Which of the two maps it is."""
-        return "isotonic" if self.knots else "affine"
+    def kind(self) -> Literal["identity", "affine", "isotonic"]:
+        """Which map it is; the identity leaves logits as they are."""
+        if self.knots:
+            return "isotonic"
+        return "identity" if (self.scale, self.bias) == (1, 0) else "affine"
 
     def ratio(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Natural log-likelihood ratio of *fake* for each logit, same shape."""

@@ -18,9 +18,12 @@ from scipy.special import logit
 
 from avfake.evaluation import metrics
 from avfake.evaluation.audit.findings import clips
+from avfake.evaluation.audit.leaks import Estimate
+from avfake.evaluation.corruptions import CLEAN
 from avfake.evaluation.figures import GENERAL, Figure
 from avfake.evaluation.material import Delay
-from avfake.evaluation.result import SCHEMA, Domain, Evaluation, Headline, SetResult, Shortcut
+from avfake.evaluation.protocols.parts import count_persons
+from avfake.evaluation.result import SCHEMA, Damaged, Domain, Evaluation, Headline, SetResult, Shortcut
 from avfake.report.terminal import shown
 
 SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
@@ -33,20 +36,25 @@ DOMAINS = {
     "cross-dataset": "from sources that it has not learned from",
     "unknown": "the model does not tell what it has learned from",
     "trimmed": "all trials, their leading silence cut off",
-    "corrupted": "all trials, the mean over all corruptions",
+    "undamaged": "a draw of the clips, their first seconds, undamaged",
+    "corrupted": "the same, the mean over the corruptions that touch picture or sound as the question does",
 }
 """What the rows of the summary are about."""
 
 _RATE = re.compile(r"(mean_)?(eer|tpr_at_|balanced_accuracy)|.*_called_fake$")  # metrics told in per cent
-_SAME_TRIALS = ("all", "trimmed")  # rows that are about the clips that a shortcut was measured on
+_FEW_PERSONS = 20  # with fewer, bootstrap intervals are too narrow (bootstrap.interval)
+_HUGE = 1e7  # from here on a number is told by its order of magnitude
+_LARGEST_EDGE = 1e300  # of a histogram, which adds and subtracts edges
+_LONGEST_ID = 80
+_LONGEST_REASON = 300
 _POINTS = 200
 _BINS = 20
 _MOST_PARTS = 12
 _MOST_CORPORA = 5
 _MOST_FAILURES = 5
 _MOST_METRICS = 4
-_NAME = 15  # columns of the summary: with these, tables of several questions are aligned
-_WIDTHS = (("AUC [95 %]", 20), ("EER", 7), ("TPR 5 %", 7), ("Cllr", 6), ("judged", 13))
+_NAME = 13  # columns of the summary: with these, tables of several questions are aligned
+_WIDTHS = (("AUC [95 %]", 20), ("EER", 7), ("TPR 5 %", 7), ("Cllr", 8), ("judged", 13))
 _SHORTCUTS = (("metadata", 8), ("unseen", 6), ("silence", 7))
 
 
@@ -68,6 +76,8 @@ def number(metric: str, value: float) -> str:
         return "-"
     if _RATE.match(metric):
         return f"{100 * value:.1f} %"
+    if abs(value) >= _HUGE:
+        return f"{value:.1e}"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
@@ -92,11 +102,9 @@ def shortcut_of(result: SetResult, question: str) -> Shortcut | None:
     return next((shortcut for shortcut in result.shortcuts if shortcut.question == question), None)
 
 
-def not_above_metadata(figure: Figure | None, shortcut: Shortcut | None) -> bool:
+def not_above(figure: Figure | None, metadata: Estimate | None) -> bool:
     """Whether metadata alone tell as much as the detector: its AUC is then no evidence that it looks or listens."""
-    if figure is None or shortcut is None or shortcut.metadata is None:
-        return False
-    return figure.value <= shortcut.metadata.auc
+    return figure is not None and metadata is not None and figure.value <= metadata.auc
 
 
 def domains_of(result: SetResult, question: str) -> list[Domain]:
@@ -190,7 +198,10 @@ def operating_points(headline: Headline) -> Points | None:
 
 
 class Histogram(NamedTuple):
-    """Clips by P(fake), or by score where scores are but an order: ``edges`` (21,) of bins, counts (20,) by label."""
+    """Clips by P(fake), or by score where scores are but an order: ``edges`` (21,) of bins, counts (20,) by label.
+
+    Scores beyond the outer edges are in the outer bins.
+    """
 
     edges: NDArray[np.float64]
     genuine: NDArray[np.int64]
@@ -202,9 +213,23 @@ def histogram(headline: Headline) -> Histogram | None:
     if not len(headline.labels):
         return None
     values = headline.scores if headline.p_fake is None else headline.p_fake
-    edges = np.histogram_bin_edges(values, _BINS, None if headline.p_fake is None else (0.0, 1.0))
-    genuine, fake = (np.histogram(values[headline.labels == label], edges)[0].astype(np.int64) for label in (0, 1))
+    low, high = _limits(values) if headline.p_fake is None else (0.0, 1.0)
+    edges = np.linspace(low, high, _BINS + 1)
+    inside = np.clip(values, low, high)
+    genuine, fake = (np.histogram(inside[headline.labels == label], edges)[0].astype(np.int64) for label in (0, 1))
     return Histogram(edges, genuine, fake)
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Limits of a histogram that no outlier stretches: the middle 99 %, and a tenth of it more where there are any."""
+    known = np.clip(values, -_LARGEST_EDGE, _LARGEST_EDGE)
+    low, high = (float(bound) for bound in np.percentile(known, [0.5, 99.5]))
+    margin = (high - low) / 10
+    low, high = max(float(known.min()), low - margin), min(float(known.max()), high + margin)
+    size = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * size, 1 / _LARGEST_EDGE):  # as good as one value
+        return low - max(0.5, size / 2), high + max(0.5, size / 2)
+    return low, high
 
 
 def calibration(headline: Headline) -> dict[str, tuple[metrics.Bin, ...]]:
@@ -254,28 +279,39 @@ def coverage(figures: Iterable[Figure]) -> str:
 
 
 def is_beaten(domain: Domain, shortcut: Shortcut | None) -> bool:
-    """Whether metadata alone tell as much, where they were measured on the same clips as this row."""
-    return domain.name in _SAME_TRIALS and not_above_metadata(find(domain.figures, "auc"), shortcut)
+    """Whether metadata alone tell as much of the trials of this row, where they were asked."""
+    return not_above(find(domain.figures, "auc"), _metadata(shortcut, domain.name)[0])
+
+
+def _metadata(shortcut: Shortcut | None, domain: str) -> tuple[Estimate | None, Estimate | None]:
+    """Return what metadata tell of the trials of a row, in random folds and on unseen persons."""
+    if shortcut is not None and domain == "all":
+        return shortcut.metadata, shortcut.unseen
+    if shortcut is not None and domain == "trimmed":
+        return shortcut.trimmed, shortcut.trimmed_unseen
+    return None, None
 
 
 def shortcut_cells(shortcut: Shortcut | None, domain: Domain) -> tuple[str, str, str]:
     """Return the AUCs of metadata alone, of these on unseen persons, and of silence alone that belong to a row.
 
-    They are empty for rows that are about other clips than a shortcut was measured on. Where the silence is cut off,
-    it is not there to tell anything.
+    They are empty for rows that metadata are not asked of. Where the silence is cut off, it is not there to tell
+    anything.
     """
-    if domain.name not in _SAME_TRIALS:
+    if domain.name not in ("all", "trimmed"):
         return "", "", ""
-    if shortcut is None:
-        return "-", "-", "-"
-    asked = (shortcut.metadata, shortcut.unseen, shortcut.silence if domain.name == "all" else None)
-    metadata, unseen, silence = ("-" if estimate is None else f"{estimate.auc:.3f}" for estimate in asked)
-    return metadata, unseen, silence
+    silence = shortcut.silence if shortcut is not None and domain.name == "all" else None
+    asked = (*_metadata(shortcut, domain.name), silence)
+    told = ["-" if estimate is None else f"{estimate.auc:.3f}" for estimate in asked]
+    return told[0], told[1], told[2]
 
 
 @dataclass(frozen=True)
 class Note:
-    """What has to be said below the rows of a question; it ``warns`` where metadata tell as much as the detector."""
+    """What has to be said below the rows of a question.
+
+    It ``warns`` where metadata tell as much as the detector, and where few persons stand behind its figures.
+    """
 
     text: str
     warns: bool = False
@@ -289,11 +325,19 @@ def notes(result: SetResult, question: str) -> list[Note]:
     beaten = [domain.name for domain in asked if is_beaten(domain, shortcut)]
     if beaten:
         found.append(Note(f"not above metadata alone: {', '.join(beaten)}", warns=True))
+    few = few_persons(result, question)
+    if few is not None:
+        auc = next((find(domain.figures, "auc") for domain in asked), None)
+        known = auc is not None and not math.isnan(auc.low)
+        what = "its intervals are too narrow" if known else "its figures are uncertain"
+        found.append(Note(f"few persons ({few}): {what}", warns=True))
     if shortcut is None:
         found.append(Note("metadata alone: not measured"))
     else:
         if shortcut.reason:
             found.append(Note(f"metadata alone: {shortcut.reason}"))
+        if shortcut.drawn is not None:
+            found.append(Note(f"metadata alone: asked of a draw of {clips(shortcut.drawn)}"))
         if shortcut.strongest:
             found.append(Note(f"strongest property alone: {shortcut.strongest}, AUC {shortcut.strongest_auc:.3f}"))
     missing: dict[str, list[str]] = {}
@@ -305,21 +349,41 @@ def notes(result: SetResult, question: str) -> list[Note]:
     return found + [Note(f"no {', '.join(titles)} of {where}") for where, titles in missing.items()]
 
 
+def few_persons(result: SetResult, question: str) -> int | None:
+    """Return of how many persons the genuine clips or the fakes of a headline question are, whichever are fewer.
+
+    None where there are 20 or more of each, and where a label does not occur. A clip of nobody in particular is a
+    person of its own, as it is to the bootstrap.
+    """
+    headline = next((each for each in result.headlines if each.question == question), None)
+    if headline is None or len(set(headline.labels.tolist())) < 2:
+        return None
+    persons = result.table.persons()
+    fewest = min(count_persons([persons[row] for row in headline.rows[headline.labels == label]]) for label in (0, 1))
+    return fewest if fewest < _FEW_PERSONS else None
+
+
+def under_corruptions(result: SetResult) -> list[Damaged]:
+    """Return the figures under each family of corruptions, each from its own severity 0, the same clips undamaged, on.
+
+    All clips of the draw undamaged (``CLEAN``) are no family: the summary tells of them.
+    """
+    return [damaged for damaged in result.damaged if damaged.family != CLEAN.family]
+
+
 def damaged_questions(result: SetResult) -> list[str]:
     """Return the questions that were asked under corruptions."""
-    return list(dict.fromkeys(figure.question for damaged in result.damaged for figure in damaged.figures))
+    return list(dict.fromkeys(figure.question for each in under_corruptions(result) for figure in each.figures))
 
 
 def damage(result: SetResult, question: str) -> list[tuple[str, dict[int, Figure]]]:
-    """Return the AUC of a question under each corruption by its title, by severity; 0 is undamaged."""
+    """Return the AUC of a question under each corruption by its title, by severity; 0 is the same clips undamaged."""
     found: dict[str, dict[int, Figure]] = {}
-    undamaged: dict[int, Figure] = {}
-    for damaged in result.damaged:
+    for damaged in under_corruptions(result):
         figure = find(damaged.figures, "auc", question)
         if figure is not None:
-            # What is not damaged belongs to every family.
-            (found.setdefault(damaged.title, {}) if damaged.severity else undamaged)[damaged.severity] = figure
-    return [(title, undamaged | by_severity) for title, by_severity in found.items()]
+            found.setdefault(damaged.title, {})[damaged.severity] = figure
+    return list(found.items())
 
 
 # Three sentences.
@@ -332,7 +396,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
         for result in evaluation.sets
         for headline in result.headlines
     ]
-    return [_how_well(asked), _how_honestly(asked), _how_sure(asked, evaluation)]
+    return [_how_well(asked, evaluation.resamples), _how_honestly(asked), _how_sure(asked, evaluation)]
 
 
 _Asked = Sequence[tuple[str, SetResult, Headline]]
@@ -340,38 +404,50 @@ _Asked = Sequence[tuple[str, SetResult, Headline]]
 
 def _known(asked: _Asked, metric: str) -> list[tuple[str, Figure, Shortcut | None]]:
     found = (
-        (name, find(result.figures, metric, headline.question), shortcut_of(result, headline.question))
+        (name, _of_all(result, metric, headline.question), shortcut_of(result, headline.question))
         for name, result, headline in asked
     )
     return [(name, figure, short) for name, figure, short in found if figure and not math.isnan(figure.value)]
 
 
-def _how_well(asked: _Asked) -> str:
+def _of_all(result: SetResult, metric: str, question: str) -> Figure | None:
+    """The figure over all trials of a question; the summary has it where the protocol does not ask for it."""
+    summary = (figure for domain in domains_of(result, question) if domain.name == "all" for figure in domain.figures)
+    return find((*result.figures, *summary), metric, question)
+
+
+def _how_well(asked: _Asked, resamples: int) -> str:
     known = sorted(_known(asked, "auc"), key=lambda each: each[1].value)
     if not known:
         return "No question could be answered: nowhere were both genuine and fake clips judged."
-    (worst, least, _), (best, most, _) = known[0], known[-1]
+
+    def told(each: tuple[str, Figure, Shortcut | None]) -> str:
+        name, figure, _ = each
+        return f"{with_interval(figure)} ({name}){_against_chance(figure, resamples)}"
+
+    weakest, best = known[0], known[-1]
     if len(known) == 1:
-        return f"It tells fake from genuine with an AUC of {with_interval(most)} ({best}){_against_chance(most)}."
-    return (
-        f"Its best figure is an AUC of {with_interval(most)} ({best}){_against_chance(most)}; "
-        f"its weakest is {with_interval(least)} ({worst}){_against_chance(least)}."
-    )
+        return f"It tells fake from genuine with an AUC of {told(best)}."
+    if number("auc", weakest[1].value) == number("auc", best[1].value):
+        # An interval that is not there is the least sure.
+        widest = min(known, key=lambda each: -math.inf if math.isnan(each[1].low) else each[1].low)
+        return f"In each of {len(known)} questions it tells fake from genuine with an AUC of {told(widest)}."
+    return f"Its best figure is an AUC of {told(best)}; its weakest is {told(weakest)}."
 
 
-def _against_chance(figure: Figure) -> str:
-    if figure.high < 0.5 or figure.value < 0.5:
+def _against_chance(figure: Figure, resamples: int) -> str:
+    if math.isnan(figure.low):
+        return ", from too few persons for an interval" if resamples else ", without an interval"
+    if figure.high < 0.5:
         return ", which is below chance"
-    if figure.low <= 0.5 or figure.value == 0.5:
-        return ", which may be chance"
-    return ""
+    return ", which may be chance" if figure.low <= 0.5 else ""
 
 
 def _how_honestly(asked: _Asked) -> str:
     known = [(name, figure, short) for name, figure, short in _known(asked, "auc") if short and short.metadata]
     if not known:
         return "What metadata alone would tell was not measured, so nothing rules out that it uses a shortcut."
-    beaten = [(name, figure, short) for name, figure, short in known if not_above_metadata(figure, short)]
+    beaten = [(name, figure, short) for name, figure, short in known if short and not_above(figure, short.metadata)]
     if not beaten:
         where = "the one question" if len(known) == 1 else f"all {len(known)} questions"
         return f"In {where} where metadata alone could be asked, it tells more than they do."
@@ -392,24 +468,63 @@ def _how_honestly(asked: _Asked) -> str:
 
 def _how_sure(asked: _Asked, evaluation: Evaluation) -> str:
     known = sorted(_known(asked, "cllr"), key=lambda each: each[1].value)
+    misled = [(name, figure) for name, figure, _ in known if figure.low > 1]
+    # An interval that is not there promises nothing.
+    unsure = [(name, figure) for name, figure, _ in known if not figure.high < 1]
     if not known:
-        calibrated = "Its scores are but an order, or too few were judged, so its probabilities cannot be tested"
+        calibrated = f"Its probabilities cannot be tested: {_why_untested(evaluation)}"
+    elif misled:
+        calibrated = f"Its probabilities mislead in {_questions(len(misled), len(known))} ({_cllr(*misled[-1])})"
+    elif unsure:
+        asked_of = _questions(len(unsure), len(known))
+        calibrated = f"Its probabilities may be no better than none in {asked_of} ({_cllr(*unsure[-1])})"
     else:
-        name, worst, _ = known[-1]
-        misled = sum(figure.value >= 1 for _, figure, _ in known)
-        spread = " to ".join(dict.fromkeys(f"{figure.value:.3f}" for figure in (known[0][1], worst)))
-        calibrated = (
-            f"Its probabilities mislead in {misled} of {len(known)} questions (Cllr {worst.value:.3f}, {name}; "
-            "always saying 0.5 has 1)"
-            if misled
-            else f"Its probabilities are better than none (Cllr {spread}; always saying 0.5 has 1)"
-        )
-    trials = [figure for _, result, headline in asked if (figure := find(result.figures, "auc", headline.question))]
-    total, judged = sum(figure.total for figure in trials), sum(figure.judged for figure in trials)
+        spread = dict.fromkeys(number("cllr", figure.value) for _, figure, _ in (known[0], known[-1]))
+        calibrated = f"Its probabilities are better than none (Cllr {' to '.join(spread)}; always saying 0.5 has 1)"
     failed = sum(len(result.failed) for result in evaluation.sets)
-    left_out = f"{100 * (total - judged) / total:.1f} % of the trials were" if total else "no trial was"
     could_not = f", and {clips(failed)} could not be judged at all" if failed else ""
-    return f"{calibrated}; {left_out} not judged and count in no figure{could_not}."
+    return f"{calibrated}; {_left_out_words(asked, evaluation)}{could_not}."
+
+
+def _questions(some: int, of: int) -> str:
+    return "the one question" if of == 1 else f"{some} of {of} questions"
+
+
+def _cllr(name: str, figure: Figure) -> str:
+    return f"Cllr {with_interval(figure)}, {name}; always saying 0.5 has 1"
+
+
+def _why_untested(evaluation: Evaluation) -> str:
+    """Say why no question has a Cllr, of several sets each reason once."""
+    reasons = []
+    for result in evaluation.sets:
+        judged = (row for row, clip in zip(result.table.rows, result.table.clips, strict=True) if clip.scores)
+        labels = {row.fake for row in judged} - {None}
+        if not labels:
+            reasons.append("no labelled clip was judged")
+        elif len(labels) == 1:
+            reasons.append(f"only {'fakes' if labels == {1} else 'genuine clips'} were judged")
+        elif result.table.scale == "rank":
+            reasons.append("its scores are but an order")
+        else:
+            reasons.append("no question has both genuine and fake clips that were judged")
+    return ", elsewhere ".join(dict.fromkeys(reasons)) or "there is no test set"
+
+
+def _left_out_words(asked: _Asked, evaluation: Evaluation) -> str:
+    """Say how many trials were not judged; without a question, how many clips."""
+    trials = [figure for _, result, headline in asked if (figure := _of_all(result, "auc", headline.question))]
+    what, total, judged = "trial", sum(figure.total for figure in trials), sum(figure.judged for figure in trials)
+    if not total:
+        scored = [bool(clip.scores) for result in evaluation.sets for clip in result.table.clips]
+        what, total, judged = "clip", len(scored), sum(scored)
+    if not total:
+        return "there was nothing to judge"
+    if judged == total:
+        return f"every {what} was judged"
+    share = 100 * (total - judged) / total
+    told = f"{share:.1f} %" if share >= 0.1 else "less than 0.1 %"
+    return f"{told} of the {what}s were not judged and count in no figure"
 
 
 # JSON.
@@ -510,7 +625,8 @@ def _print_set(result: SetResult, console: Console) -> None:
     if result.left_out:
         _print_left_out(result, console)
     for id_, reason in result.failed[:_MOST_FAILURES]:
-        console.print(_indented(Text(f"not judged: {shown(id_)}: {shown(reason)}", "red")))
+        told = f"not judged: {_short(shown(id_), _LONGEST_ID)}: {_short(shown(reason), _LONGEST_REASON)}"
+        console.print(_indented(Text(told, "red")))
     if len(result.failed) > _MOST_FAILURES:
         console.print(_indented(Text(f"and {len(result.failed) - _MOST_FAILURES:,} more (see the page)", "red")))
 
@@ -554,7 +670,11 @@ def _print_group(group: Group, console: Console) -> None:
         table.add_column(Text(heading), no_wrap=True, justify="right", min_width=7 if metric == "eer" else 0)
     table.add_column("judged", no_wrap=True, justify="right")
     for name, figures in group.parts[:_MOST_PARTS]:
-        table.add_row(Text(shown(name)), *_part_cells(figures, list(dict(chosen))), coverage(figures.values()))
+        table.add_row(
+            Text(_short(shown(name), _LONGEST_ID)),
+            *_part_cells(figures, list(dict(chosen))),
+            coverage(figures.values()),
+        )
     console.print()
     console.print(_indented(table))
     if len(group.parts) > _MOST_PARTS:
@@ -613,11 +733,18 @@ def _print_left_out(result: SetResult, console: Console) -> None:
     for each in result.left_out[:_MOST_PARTS]:
         found = {figure.metric: figure for figure in each.figures}
         cells = ["-" if (f := found.get(metric)) is None else number(metric, f.value) for metric in chosen]
-        table.add_row(Text(shown(f"{each.question}: {each.by} {each.group}")), *cells, coverage(each.figures))
+        name = _short(shown(f"{each.question}: {each.by} {each.group}"), _LONGEST_ID)
+        table.add_row(Text(name), *cells, coverage(each.figures))
     console.print()
     console.print(_indented(table))
     if len(result.left_out) > _MOST_PARTS:
         console.print(_indented(Text(f"and {len(result.left_out) - _MOST_PARTS:,} more (see the page)", "dim")))
+
+
+def _short(text: str, longest: int) -> str:
+    """Text without its middle where it is too long: names differ at their ends."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half + 1 :]}"
 
 
 def _indented(content: str | Text | Table, bullet: str = "") -> Padding:

@@ -43,6 +43,7 @@ from avfake.report.evaluation import (
     shortcut_cells,
     shortcut_of,
     trained_on,
+    under_corruptions,
     with_interval,
 )
 from avfake.report.terminal import reason, shown
@@ -125,7 +126,9 @@ def _set(result: SetResult, page: str, pictures: dict[str, Thumbnail], place: in
         "further": [_cells(figure) for figure in further(result)],
         "damage_legend": [(question, Markup(f"var(--c{n % 8})")) for n, question in enumerate(questions)],
         "damage": list(_damage_charts(result, questions, colours)),
-        "damage_rows": [_damage_row(each.title, each.severity, each.setting, each.figures) for each in result.damaged],
+        "damage_rows": [
+            _damage_row(each.title, each.severity, each.setting, each.figures) for each in under_corruptions(result)
+        ],
         "left_out": _left_out(result),
         "delays": charts.delays(result.delays, FPS) if result.delays else "",
         "delays_unjudged": sum(delay.moved is None for delay in result.delays),
@@ -176,6 +179,7 @@ def _shortcuts(shortcut: Shortcut | None) -> list[str]:
     told = (
         ("metadata alone", shortcut.metadata),
         ("metadata alone, on unseen persons,", shortcut.unseen),
+        ("metadata without leading silence", shortcut.trimmed),
         ("leading silence alone", shortcut.silence),
     )
     return [f"{name} {shown_estimate(estimate)}" for name, estimate in told if estimate is not None]
@@ -311,15 +315,16 @@ def _thumbnail(row: Row) -> Thumbnail:
 
 def _score(headline: Headline, place: int) -> str:
     if headline.p_fake is None:
-        return f"score {headline.scores[place]:.3f}"
+        return f"score {number('', headline.scores[place])}"
     return f"P(fake) {headline.p_fake[place]:.3f}"
 
 
 def _facts(clip: ClipScore, asked: str) -> str:
-    """What else was said of a clip."""
-    told = [f"{_TITLES[name]} {score:.2f}" for name, score in clip.scores.items() if name != asked]
+    """What else was said of a clip; by how far a voice is off means something where it belongs to the lips."""
+    told = [f"{_TITLES[name]} {number('', score)}" for name, score in clip.scores.items() if name != asked]
     told += [f"{_TITLES[name]} not judged ({reason(code)})" for name, code in clip.reasons.items()]
-    told += [f"voice {abs(clip.offset_ms)} ms {'late' if clip.offset_ms > 0 else 'early'}"] if clip.offset_ms else []
+    if clip.offset_ms and clip.alarms.get("sync") is False:
+        told.append(f"voice {abs(clip.offset_ms)} ms {'late' if clip.offset_ms > 0 else 'early'}")
     return ", ".join(told)
 
 

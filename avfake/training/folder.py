@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from avfake import settings
 from avfake.clips import PREPROCESSING
 from avfake.config import TrainConfig, load_config
-from avfake.evaluation.calibrators import fit
+from avfake.evaluation.calibrators import ENOUGH, fit
 from avfake.models import save_checkpoint
 from avfake.models.pretrained import CheckpointConfig
 from avfake.storage import make_folder, whole_file
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 HISTORY = "history.jsonl"
 LOOSE = {"out", "save_every", "threads"}
 """Keys that change nothing about what is learnt."""
-ENOUGH = 20
-"""Held-out clips of each class from which on an aspect is calibrated: fewer genuine ones show no rate of 5 %."""
 
 
 class Standing:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avfake import FPS
 from avfake.evaluation import localisation
 from avfake.evaluation.bootstrap import Metric
 from avfake.evaluation.figures import Figure, Question, any_figure
@@ -28,6 +27,7 @@ from avfake.evaluation.protocols import Protocol
 from avfake.evaluation.protocols.parts import all_of, by_fakes, groups, headline, told
 from avfake.evaluation.table import Table
 from avfake.manifest import ASPECTS, Row, Segment
+from avfake.samples import frame_labels
 
 QUESTION = "localisation"
 
@@ -115,7 +115,7 @@ def _proposed(material: Material, benchmark: Benchmark, resamples: int) -> list[
 
 
 class _AveragePrecision:
-    """``localisation.ap_at_iou`` of clips that may be drawn more than once: all are matched and ranked but once.
+    """``localisation.ap_at_iou`` of drawn clips, told twice as a bootstrap of that would match and rank in every draw.
 
     A call takes labels, which it passes over, and the numbers of the clips drawn.
     """
@@ -143,7 +143,7 @@ class _AveragePrecision:
 
 
 class _AverageRecall:
-    """``localisation.ar_at_n`` of clips that may be drawn more than once: each by itself, weighted by stretches."""
+    """``localisation.ar_at_n`` of drawn clips, told twice as a bootstrap of that would match again in every draw."""
 
     def __init__(self, stretches: Sequence[Segments], proposals: Sequence[Proposals], number: int) -> None:
         self.stretches = np.array([len(fake) for fake in stretches])
@@ -170,7 +170,8 @@ def _framewise(material: Material, resamples: int) -> list[Figure]:
         return []
     table = material.table
     numbers = {row.id: number for number, row in enumerate(table.rows)}
-    curves = [(numbers[name], curves) for name, curves in by_clip(material.frames())]
+    found = {numbers[name]: curves for name, curves in by_clip(material.frames())}
+    curves = sorted(found.items())  # workers finish in any order
     asked = [aspect for aspect in ("visual", "audio") if (table.labels(aspect) == 1).any()]
     return [_frame_figure(table, curves, aspect, resamples) for aspect in asked]
 
@@ -198,20 +199,8 @@ def _frame_figure(table: Table, curves: Sequence[tuple[int, Curves]], aspect: st
     return replace(figure, judged=compute.judged, note=note)
 
 
-def frame_labels(row: Row, aspect: str, frames: int) -> NDArray[np.int8]:
-    """Return the labels (T,) of the first ``frames`` frames of a file in an aspect whose label is known.
-
-    A frame is fake where its middle lies in a segment, or everywhere where the label 1 comes without segments.
-    """
-    label, segments = getattr(row.labels, aspect), getattr(row.segments, aspect)
-    if label == 0 or not segments:
-        return np.full(frames, label, np.int8)
-    middles = (np.arange(frames) + 0.5) / FPS
-    return np.any([(start <= middles) & (middles < end) for start, end in segments], axis=0).astype(np.int8)
-
-
 class _FrameAuc:
-    """``metrics.frame_auc`` of clips that may be drawn more than once: all frames are ranked but once.
+    """``metrics.frame_auc`` of drawn clips, told twice as a bootstrap of that would rank all frames in every draw.
 
     A call takes labels, which it passes over, and the numbers of the clips drawn.
     """

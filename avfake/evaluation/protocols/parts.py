@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from avfake.evaluation.figures import (
     GENERAL,
@@ -154,7 +155,8 @@ def of_trials(
 def called_fake(material: Material, questions: Sequence[Question], resamples: int) -> list[Figure]:
     """Return the shares of the genuine and of the fake trials of each question called fake, each with its interval.
 
-    The threshold is the detector's own. Nothing is returned of a score for which the detector draws no line.
+    The threshold is the detector's own, the interval that of ``share_called_fake``. Nothing is returned of a score for
+    which the detector draws no line.
     """
     table = material.table
     persons = table.persons()
@@ -181,7 +183,11 @@ def share_called_fake(
     resamples: int,
     note: str = "",
 ) -> Figure:
-    """Return the share of alarms (n,), 1 or 0 each, of the judged trials of a label; ``note`` where there are none."""
+    """Return the share of alarms (n,), 1 or 0 each, of the judged trials of a label; ``note`` where there are none.
+
+    Where all or none are alarms every bootstrap draw is the same, which would promise certainty: the interval is then
+    the exact one (Clopper & Pearson 1934) of as many trials as there are persons. ``resamples`` of 0: no interval.
+    """
     name, kind = ("fakes", "fake") if label else ("genuine", "genuine")
     figure = any_figure(
         question,
@@ -196,5 +202,14 @@ def share_called_fake(
         best=float(label),
     )
     genuine, fake = (0, len(alarms)) if label else (len(alarms), 0)
+    if resamples and figure.value in (0, 1):
+        count = count_persons(persons)
+        exact = binomtest(count if figure.value else 0, count).proportion_ci(0.95, method="exact")
+        figure = replace(figure, low=float(exact.low), high=float(exact.high))
     why_not = "" if len(alarms) else note or f"no {kind} trials were judged"
     return replace(figure, genuine=genuine, fake=fake, note=why_not)
+
+
+def count_persons(persons: Sequence[str | None]) -> int:
+    """Return how many persons trials are of; None is a person of its own each time, as in the bootstrap."""
+    return len({person for person in persons if person is not None}) + sum(person is None for person in persons)
