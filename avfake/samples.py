@@ -64,8 +64,10 @@ def frame_labels(row: Row, aspect: str, frames: int) -> NDArray[np.float32]:
         return np.full(frames, np.nan, np.float32)
     if label == 0 or not segments:
         return np.full(frames, label, np.float32)
-    middles = (np.arange(frames) + 0.5) / FPS
-    inside = [(start <= middles) & (middles < end) for start, end in segments]
+    # In whole microseconds: a segment that a cut has moved is off by a rounding error, and may end in a frame's middle.
+    middles = np.rint((np.arange(frames) + 0.5) / FPS * 1e6)
+    edges = np.rint(np.asarray(segments) * 1e6)
+    inside = [(start <= middles) & (middles < end) for start, end in edges]
     return np.any(inside, axis=0).astype(np.float32)
 
 
