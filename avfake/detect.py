@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -203,18 +203,10 @@ class Detector:
                 speech[start:end] = True
         return np.asarray(speech)
 
-    def judge(
-        self,
-        file: str,
-        pieces: Iterable[Piece],
-        *,
-        has_audio: bool = True,
-        duration_s: float = 0.0,
-        warnings: Iterable[str] = (),
-    ) -> Detection:
-        """Pool the pieces of one file into a ``Detection`` (see ``judging.Judge``)."""
-        judge = Judge(self.config, self.false_alarms)
-        return judge(file, pieces, has_audio=has_audio, duration_s=duration_s, warnings=warnings)
+    @property
+    def judge(self) -> Judge:
+        """Pools the pieces of one file into a ``Detection``."""
+        return Judge(self.config, self.false_alarms)
 
 
 def _tell_other_rates(checkpoint: Checkpoint) -> None:

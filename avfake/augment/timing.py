@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.augment.voice import resample
 from avfake.manifest import Segment, Segments
+from avfake.media.sound import SILENCE
 from avfake.models.fusion import MAX_SHIFT
 from avfake.samples import Sample
-
-SILENCE = 0.0005
-"""Amplitude up to which a sample counts as silence in AVH-Align's leading-silence test."""
 
 
 def trim_silence(sample: Sample) -> Sample:

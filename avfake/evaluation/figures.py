@@ -63,6 +63,8 @@ CALIBRATION = ("cllr", "act_dcf", "log_loss", "log_loss_balanced", "ece", "balan
 GENERAL = RANKING + CALIBRATION
 """What a headline question is asked; the parts of it are asked ``PART``."""
 PART = ("auc", "eer")
+SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
+"""What is told of a headline question in each domain."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from torch import Tensor
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, AvfakeError
 from avfake.clips import Clip, ClipError, extract
 from avfake.detect import Detector
-from avfake.evaluation.audit.measure import SILENCE, leading_silence
+from avfake.evaluation.audit.measure import leading_silence
 from avfake.evaluation.corruptions import Condition, corrupt
 from avfake.evaluation.material import ClipFrames, Delay, Swap
 from avfake.evaluation.table import ClipScore
 from avfake.faces import BackendName
 from avfake.judging import Aspect, Detection, Judge, Piece, Track, best_shift
 from avfake.manifest import Row
+from avfake.media.sound import SILENCE
 from avfake.samples import Sample, opened
 from avfake.shards import Entry, ShardFolder
 from avfake.storage import local_copy
@@ -140,7 +141,7 @@ class Examiner:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self._judge = Judge(detector.config, detector.false_alarms)
+        self._judge = detector.judge
         self._bare = Judge(replace(detector.config, calibration={}, thresholds={}))
 
     def __call__(self, item: Place | Talk | Damage) -> Answer | SyncAnswer | ClipScore:

@@ -22,7 +22,16 @@ from avfake.detect import fingerprint
 from avfake.evaluation import asv_scores, score_file, submission
 from avfake.evaluation.config import CorruptionsConfig, EvalConfig, SetConfig
 from avfake.evaluation.corruptions import CLEAN, FAMILIES, VERSION, Condition, applies, conditions
-from avfake.evaluation.figures import METRICS, Figure, Question, answer, before_calibration, mean_figure, trials
+from avfake.evaluation.figures import (
+    METRICS,
+    SUMMARY,
+    Figure,
+    Question,
+    answer,
+    before_calibration,
+    mean_figure,
+    trials,
+)
 from avfake.evaluation.judged import Damage, Place, Span, talks
 from avfake.evaluation.leave_out import leave_one_out
 from avfake.evaluation.material import ClipFrames, Delay, Material, Proposal, Swap
@@ -46,9 +55,6 @@ log = logging.getLogger(__name__)
 
 REPORT = "report.json"
 """Name of the document in the folder ``out``."""
-
-SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
-"""What is told of a headline question in each domain."""
 
 
 class _System(NamedTuple):
@@ -282,10 +288,6 @@ def _damages(found: Sequence[Place], scores: Sequence[ClipScore], config: Corrup
         for row in chosen
         if applies(condition, row.video is not None, row.id not in silent)
     ]
-
-
-def _damage_key(damage: Damage) -> str:
-    return f"{damage.condition}\t{damage.row.id}"
 
 
 def _damaged(tables: Mapping[Condition, Table], protocol: Protocol, resamples: int) -> Iterator[Damaged]:

@@ -16,6 +16,9 @@ from avfake.media.filters import filtered, resampler
 from avfake.media.info import AudioInfo
 from avfake.media.source import Source, stamp_of
 
+SILENCE = 0.0005
+"""Samples up to this are silent: AVH-Align's ``compute_starting_silence`` (deepfake_feature_extraction.py)."""
+
 _GAP_S = 0.04  # audio time stamps may jitter by this much before silence is inserted or samples are dropped
 
 

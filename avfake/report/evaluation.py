@@ -20,14 +20,11 @@ from avfake.evaluation import metrics
 from avfake.evaluation.audit.findings import clips
 from avfake.evaluation.audit.leaks import Estimate
 from avfake.evaluation.corruptions import CLEAN
-from avfake.evaluation.figures import GENERAL, Figure
+from avfake.evaluation.figures import GENERAL, SUMMARY, Figure
 from avfake.evaluation.material import Delay
 from avfake.evaluation.protocols.parts import count_persons
 from avfake.evaluation.result import SCHEMA, Damaged, Domain, Evaluation, Headline, SetResult, Shortcut
 from avfake.report.terminal import shown
-
-SUMMARY = ("auc", "eer", "tpr_at_5%", "cllr")
-"""The metrics of the summary."""
 
 DOMAINS = {
     "all": "all trials of the question",

@@ -16,14 +16,13 @@ from markupsafe import Markup
 
 from avfake import FPS, AvfakeError
 from avfake.evaluation.audit.findings import shown_estimate
-from avfake.evaluation.figures import Figure
+from avfake.evaluation.figures import SUMMARY, Figure
 from avfake.evaluation.result import Evaluation, Headline, SetResult, Shortcut
 from avfake.evaluation.table import ClipScore
 from avfake.manifest import Row
 from avfake.report import charts
 from avfake.report.evaluation import (
     DOMAINS,
-    SUMMARY,
     Group,
     beside,
     calibration,

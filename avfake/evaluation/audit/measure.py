@@ -27,12 +27,10 @@ from avfake.media import Frame, MediaError, MediaInfo, probe
 from avfake.media.clock import StreamClock
 from avfake.media.filters import filtered
 from avfake.media.geometry import turn_of
-from avfake.media.sound import AudioReader
+from avfake.media.sound import SILENCE, AudioReader
 from avfake.media.source import Source, stamp_of
 from avfake.storage import StorageError, local_copy
 
-SILENCE = 0.0005
-"""Samples up to this are silent: AVH-Align's ``compute_starting_silence`` (deepfake_feature_extraction.py)."""
 FACE_FRAMES = 3
 """Pictures of a clip in which the face is looked for."""
 

@@ -81,14 +81,11 @@ def by_fakes(
     against: Callable[[NDArray[np.bool_]], NDArray[np.bool_]] | None = None,
 ) -> list[Question]:
     """Return the fakes of each group against all genuine trials, or those that ``against`` chooses for these fakes."""
-    found = []
-    for group in _names(of[whole.fake]):
-        fake = whole.fake & (of == group)
-        genuine = whole.genuine if against is None else against(fake)
-        if min(fake.sum(), genuine.sum()) >= least:
-            title = name.format(score=whole.score, group=group)
-            found.append(Question(title, whole.score, genuine, fake, whole.name, by, metrics))
-    return found
+
+    def genuine(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return whole.genuine if against is None else against(whole.fake & inside)
+
+    return _parts(whole, of, by, metrics, name, least, genuine)
 
 
 def by_clips(
@@ -101,12 +98,26 @@ def by_clips(
     least: int = MIN_TRIALS,
 ) -> list[Question]:
     """Return the genuine and fake trials of each group that has enough of both."""
+    return _parts(whole, of, by, metrics, name, least, lambda inside: whole.genuine & inside)
+
+
+def _parts(
+    whole: Question,
+    of: Groups,
+    by: str,
+    metrics: tuple[str, ...],
+    name: str,
+    least: int,
+    genuine: Callable[[NDArray[np.bool_]], NDArray[np.bool_]],
+) -> list[Question]:
+    """Return a question for each group with enough trials; ``genuine`` says which are set against those inside it."""
     found = []
     for group in _names(of[whole.fake]):
-        fake, genuine = whole.fake & (of == group), whole.genuine & (of == group)
-        if min(fake.sum(), genuine.sum()) >= least:
+        inside = of == group
+        fake, other = whole.fake & inside, genuine(inside)
+        if min(fake.sum(), other.sum()) >= least:
             title = name.format(score=whole.score, by=by, group=group)
-            found.append(Question(title, whole.score, genuine, fake, whole.name, by, metrics))
+            found.append(Question(title, whole.score, other, fake, whole.name, by, metrics))
     return found
 
 
