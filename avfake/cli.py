@@ -449,7 +449,6 @@ def _load(
     threads: int,
     progress: Console,
 ) -> Detector:
-    # torch and transformers take seconds to import.
     with progress.status("loading the model ...") if progress.is_terminal else nullcontext():
         from avfake.detect import Detector
 
@@ -458,6 +457,8 @@ def _load(
 
 
 def _check_device(device: str) -> None:
+    if device == "cpu":  # needs no torch, which takes seconds to import
+        return
     import torch
 
     try:
@@ -533,13 +534,13 @@ def _judge_at_once(
     from avfake.detect import fingerprint
     from avfake.engines import Died, run
     from avfake.faces import backend_name
-    from avfake.models import fingerprint as fingerprint_of
+    from avfake.runtimes import describe
     from avfake.scan import Judges
 
     if engine == "local":
         _check_device(device)
     faces = backend_name(faces)
-    judged_by = fingerprint(fingerprint_of(model), faces, false_alarms)
+    judged_by = fingerprint(describe(model)[1], faces, false_alarms)
     waiting = (file for _, file in _unjudged(files, lines, judged_by, entries))
     with Progress(console=progress, disable=not progress.is_terminal, transient=True) as bar:
         task = bar.add_task("judging", total=len(files))

@@ -11,7 +11,7 @@ import timm
 from transformers import Wav2Vec2Config
 
 from avfake import settings
-from avfake.models.fusion import MAX_SHIFT, ModelConfig
+from avfake.models import MAX_SHIFT, ModelConfig
 from avfake.settings import ABOVE_0, NOT_NEGATIVE, SHARE, TEXT, Limit, Schema, at_least, one_of
 
 

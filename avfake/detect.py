@@ -10,29 +10,27 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from silero_vad import load_silero_vad
 
-from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, __version__
+from avfake import FPS, SAMPLES_PER_FRAME, __version__
 from avfake.clips import PREPROCESSING, Clip, extract
 from avfake.faces import Backend, BackendName, FaceError, backend_name, load_backend
-from avfake.judging import EVEN_ODDS, FALSE_ALARMS, SCHEMA, Detection, Judge, Piece, WindowScore, default_rate, runs
+from avfake.judging import EVEN_ODDS, FALSE_ALARMS, SCHEMA, Detection, Judge, Piece, WindowScore, default_rate
 from avfake.media import Decoder
-from avfake.models import INVALID, SHIFTS, AVFakeModel, Checkpoint, CheckpointError, load_checkpoint
+from avfake.models import INVALID, SHIFTS, CheckpointConfig, CheckpointError
+from avfake.runtimes import Runtime, load_runtime
+from avfake.speech import SpeechFinder
 from avfake.storage import sha256
 
 log = logging.getLogger(__name__)
 WINDOW_S = 4.0  # the model sees this much at once
 HOP_S = 2.0
-SPEECH_P = 0.5  # silero-vad's own threshold
-VAD_SAMPLES = 512  # silero-vad's step at 16 kHz
 
 
-def fingerprint(checkpoint: str, faces: BackendName, false_alarms: float | None = None) -> str:
+def fingerprint(model: str, faces: BackendName, false_alarms: float | None = None) -> str:
     """Return a digest of all that decides over a result beside the file: model files, face backend, rate, this code."""
     rate = FALSE_ALARMS if false_alarms is None else false_alarms  # a model that has this rate judges alike by both
-    parts = [checkpoint, faces, __version__, str(PREPROCESSING), SCHEMA, str(rate)]
+    parts = [model, faces, __version__, str(PREPROCESSING), SCHEMA, str(rate)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -46,34 +44,26 @@ class Detector:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        runtime: Runtime,
         *,
-        device: str = "cpu",
         threads: int = 1,
         faces: BackendName = "auto",
         false_alarms: float | None = None,
     ) -> None:
-        if checkpoint.config.preprocessing != PREPROCESSING:
+        self.config = runtime.config
+        if self.config.preprocessing != PREPROCESSING:
             raise CheckpointError(
-                f"the model {checkpoint.config.model.name} was trained on preprocessing version "
-                f"{checkpoint.config.preprocessing}, but this avfake makes version {PREPROCESSING}; use the avfake "
-                "release it came with, or train it again"
+                f"the model {self.config.model.name} was trained on preprocessing version {self.config.preprocessing}, "
+                f"but this avfake makes version {PREPROCESSING}; use the avfake release it came with, or train it again"
             )
-        Judge(checkpoint.config, false_alarms)  # a rate that it lacks is refused before anything is loaded
-        torch.set_num_threads(threads)
+        Judge(self.config, false_alarms)  # a rate that it lacks is refused before the first file is read
         cv2.setNumThreads(threads)
         self.threads = threads
         self.false_alarms = false_alarms
-        self.config = checkpoint.config
-        self.device = torch.device(device)
-        self.model: AVFakeModel = checkpoint.model.to(self.device)
-        self._lip_tower = self.model.lip_tower.for_inference()
-        self._vad = load_silero_vad()
-        # Freeing one block of just under 32 MB makes glibc keep that much for reuse; else every layer of the lip
-        # tower faults its memory in anew, a sixth of all CPU time.
-        torch.empty(31 << 20, dtype=torch.uint8)
+        self.runtime = runtime
+        self.speech = SpeechFinder(threads=threads)
         self._faces: BackendName = backend_name(faces)
-        self.fingerprint = fingerprint(checkpoint.fingerprint, self._faces, false_alarms)
+        self.fingerprint = fingerprint(runtime.fingerprint, self._faces, false_alarms)
         self._backend: Backend | FaceError | None = None
 
     @classmethod
@@ -86,16 +76,20 @@ class Detector:
         faces: BackendName = "auto",
         false_alarms: float | None = None,
     ) -> Detector:
-        """Load an embedded model, a checkpoint folder or ``hf:org/name``. Raises ``CheckpointError``."""
-        checkpoint = load_checkpoint(name)
-        if bare := [aspect for aspect in checkpoint.config.aspects if not checkpoint.config.thresholds.get(aspect)]:
+        """Load an embedded model, a checkpoint folder, ``hf:org/name`` or an exported file.
+
+        Raises ``CheckpointError``, and ``ExportError`` for a file.
+        """
+        runtime = load_runtime(name, device=device, threads=threads)
+        config = runtime.config
+        if bare := [aspect for aspect in config.aspects if not config.thresholds.get(aspect)]:
             log.warning(
                 "the model %s has no thresholds for %s: fake is said from P(fake) %.1f on, however many false alarms "
-                "that makes", checkpoint.config.model.name, ", ".join(bare), EVEN_ODDS,
+                "that makes", config.model.name, ", ".join(bare), EVEN_ODDS,
             )  # fmt: skip
         if false_alarms is None:
-            _tell_other_rates(checkpoint)
-        return cls(checkpoint, device=device, threads=threads, faces=faces, false_alarms=false_alarms)
+            _tell_other_rates(config)
+        return cls(runtime, threads=threads, faces=faces, false_alarms=false_alarms)
 
     def detect(
         self, path: str | os.PathLike[str], *, progress: Callable[[float], None] = lambda seconds: None
@@ -131,20 +125,18 @@ class Detector:
             raise self._backend
         return self._backend
 
-    @torch.inference_mode()
-    def examine(self, clip: Clip, embedded: torch.Tensor | None = None) -> Piece:
+    def examine(self, clip: Clip, embedded: NDArray[np.float32] | None = None) -> Piece:
         """Run the model over one clip, window by window.
 
         ``embedded`` (T, width) is what ``embed`` gave for the same lips, where they are examined again with another
         voice.
         """
         frames = clip.frames
-        has_lips, has_audio = clip.lips is not None, clip.audio is not None
+        has_lips, has_audio = np.array([clip.lips is not None]), np.array([clip.audio is not None])
         audio = clip.audio if clip.audio is not None else np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
-        speech = self.speech(audio) if has_audio else np.zeros(frames, np.bool_)
+        speech = np.zeros(frames, np.bool_) if clip.audio is None else self.speech(audio)
         if embedded is None:
             embedded = self.embed(clip)
-        sound = torch.from_numpy(audio).to(self.device)
 
         count, visual, voice = np.zeros(frames), np.zeros(frames), np.zeros(frames)
         curve, weight = np.zeros(SHIFTS), np.zeros(SHIFTS)
@@ -152,16 +144,12 @@ class Detector:
         windows = []
         first = round(clip.start_s * FPS)
         for start, end in window_spans(frames):
-            scores = self.model.score(
-                embedded[None, start:end],
-                sound[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME],
-                torch.tensor([has_lips], device=self.device),
-                torch.tensor([has_audio], device=self.device),
-            )
+            sound = audio[None, start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
+            scores = self.runtime.score(embedded[None, start:end], sound, has_lips, has_audio)
             count[start:end] += 1
-            visual[start:end] += scores.visual_frames[0].cpu().numpy()
-            voice[start:end] += scores.audio_frames[0].cpu().numpy()
-            sync_map = scores.sync_map[0].cpu().numpy()
+            visual[start:end] += scores.visual_frames[0]
+            voice[start:end] += scores.audio_frames[0]
+            sync_map = scores.sync_map[0]
             valid = sync_map > INVALID / 2
             evidence[start:end] += np.where(valid, sync_map, 0)
             known[start:end] += valid
@@ -185,23 +173,11 @@ class Detector:
             evidence=np.where(known > 0, evidence / np.maximum(known, 1), np.nan).astype(np.float16),
         )
 
-    @torch.inference_mode()
-    def embed(self, clip: Clip) -> torch.Tensor:
+    def embed(self, clip: Clip) -> NDArray[np.float32]:
         """Frame embeddings (T, width), each frame once although windows overlap."""
         if clip.lips is None:
-            return torch.zeros(clip.frames, self.config.model.visual.width, device=self.device)
-        return self._lip_tower.embed_pictures(torch.from_numpy(clip.lips).to(self.device))
-
-    def speech(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which frames hold speech (T,), by silero-vad; pauses of up to 0.25 s inside speech count as speech."""
-        probability = self._vad.audio_forward(torch.from_numpy(audio)[None], sr=SAMPLE_RATE)[0].numpy()
-        frames = len(audio) // SAMPLES_PER_FRAME
-        middle = (np.arange(frames) * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME // 2) // VAD_SAMPLES
-        speech = probability[middle.clip(max=len(probability) - 1)] > SPEECH_P
-        for start, end in runs(~speech):
-            if start > 0 and end < frames and end - start <= FPS // 4:
-                speech[start:end] = True
-        return np.asarray(speech)
+            return np.zeros((clip.frames, self.config.model.visual.width), np.float32)
+        return self.runtime.embed(clip.lips)
 
     @property
     def judge(self) -> Judge:
@@ -209,9 +185,8 @@ class Detector:
         return Judge(self.config, self.false_alarms)
 
 
-def _tell_other_rates(checkpoint: Checkpoint) -> None:
+def _tell_other_rates(config: CheckpointConfig) -> None:
     """Warn where another rate than the usual one decides."""
-    config = checkpoint.config
     rates = {aspect: default_rate(given) for aspect in config.aspects if (given := config.thresholds.get(aspect))}
     others = [f"{rate:.0%} for {aspect}" for aspect, rate in rates.items() if rate != FALSE_ALARMS]
     if others:

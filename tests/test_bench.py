@@ -12,8 +12,7 @@ from avfake import bench
 from avfake.clips import PREPROCESSING
 from avfake.config import load_config
 from avfake.faces import FaceError, load_backend
-from avfake.models import AVFakeModel, save_checkpoint
-from avfake.models.pretrained import CheckpointConfig
+from avfake.models import AVFakeModel, CheckpointConfig, save_checkpoint
 
 STAGES = ("floor", "decode", "faces", "crop", "speech", "visual", "audio", "fusion", "whole")
 

@@ -54,7 +54,9 @@ from avfake.models import (
     load_checkpoint,
     save_checkpoint,
 )
-from avfake.models.pretrained import CONFIG
+from avfake.models.checkpoint import CONFIG
+from avfake.runtimes.eager import TorchRuntime
+from avfake.speech import SpeechFinder
 
 Floats = NDArray[np.float64]
 PEOPLE = 60
@@ -420,13 +422,13 @@ def test_a_calibration_that_makes_no_sense_gives_one_sentence(tmp_path: Path) ->
 def test_a_rate_that_is_asked_for_must_be_there() -> None:
     made = tiny(thresholds={"audio": {0.05: 0.7, 0.1: 0.5}, "visual": {0.1: 0.6}, "sync": {}})
     with pytest.raises(CheckpointError, match=r"tiny has no thresholds for a false-alarm rate of 0.05, only for 0.1:"):
-        Detector(made, false_alarms=0.05)
-    detector = Detector(made, false_alarms=0.1)
+        Detector(TorchRuntime(made), false_alarms=0.05)
+    detector = Detector(TorchRuntime(made), false_alarms=0.1)
     assert detector.false_alarms == 0.1
     apart = tiny(thresholds={"audio": {0.05: 0.7}, "visual": {0.1: 0.6}})
     with pytest.raises(CheckpointError, match="nor for any other"):
-        Detector(apart, false_alarms=0.05)
-    assert Detector(tiny(), false_alarms=0.3).false_alarms == 0.3  # without thresholds even odds decide at all rates
+        Detector(TorchRuntime(apart), false_alarms=0.05)
+    Detector(TorchRuntime(tiny()), false_alarms=0.3)  # without thresholds even odds decide at all rates
 
 
 @pytest.mark.parametrize(
@@ -483,7 +485,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     def detect(self: Examiner, place: Place) -> Seen:
         row = place.row
         assert self.detector.config.calibration == {}
-        scale = self.detector.model.fusion.aspect_scale[0].item()
+        scale = self.detector.runtime.model.fusion.aspect_scale[0].item()
         visual, audio = (bent[row.id][n] - 12 * (label == 0) for n, label in enumerate(list_of(row)))
         said = detection(Scores(visual, audio, bent[row.id][2] - 12, scale * max(visual, audio)))
         return Seen(said, Span(0, 0, 100, 100) if row.method is None else None)
@@ -531,7 +533,7 @@ def test_the_or_takes_an_aspect_as_it_is_where_no_map_is_better() -> None:
     made = tiny()
     made.model.fusion.aspect_scale.fill_(3.0)  # of an earlier calibration
     made.model.fusion.aspect_bias.fill_(2.0)
-    _weigh(Detector(made), {"visual": found})
+    _weigh(made.model, {"visual": found})
     assert made.model.fusion.aspect_scale.tolist() == [1.0, 3.0, 3.0]
     assert made.model.fusion.aspect_bias.tolist() == [0.0, 2.0, 2.0]
 
@@ -585,7 +587,7 @@ def test_thresholds_that_go_with_the_old_map_are_told(judged: list[Row]) -> None
 @pytest.fixture
 def voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sound that is taken for speech."""
-    monkeypatch.setattr(Detector, "speech", lambda self, audio: np.ones(len(audio) // 640, np.bool_))
+    monkeypatch.setattr(SpeechFinder, "__call__", lambda self, audio: np.ones(len(audio) // 640, np.bool_))
     write(tmp_path / "voice.m4a", audio=Audio(beeps(3.0, 48_000, [0.2, 0.6])))
     return tmp_path / "voice.m4a"
 

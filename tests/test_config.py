@@ -24,8 +24,7 @@ from avfake.config import (
     load_config,
 )
 from avfake.models import AVFakeModel, ModelConfig
-from avfake.models.audio import AudioConfig
-from avfake.models.visual import VisualConfig
+from avfake.models.contract import AudioConfig, VisualConfig
 from avfake.settings import ConfigError, differences, dump
 from avfake.training.optim import freeze
 

@@ -24,7 +24,9 @@ from avfake.evaluation.protocols.localisation import localised
 from avfake.evaluation.table import Table
 from avfake.manifest import Row
 from avfake.models import AVFakeModel, Calibration, Checkpoint, CheckpointConfig
+from avfake.runtimes.eager import TorchRuntime
 from avfake.shards import ShardFolder, read_entries
+from avfake.speech import SpeechFinder
 
 
 @cache
@@ -35,12 +37,12 @@ def model() -> AVFakeModel:
 
 @pytest.fixture(autouse=True)
 def all_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Detector, "speech", lambda self, audio: np.ones(len(audio) // 640, np.bool_))
+    monkeypatch.setattr(SpeechFinder, "__call__", lambda self, audio: np.ones(len(audio) // 640, np.bool_))
 
 
 def examiner(rate: float | None = None, **facts: Any) -> Examiner:
     config = CheckpointConfig(TINY, preprocessing=1, **facts)
-    return Examiner(Detector(Checkpoint(deepcopy(model()), config), false_alarms=rate))
+    return Examiner(Detector(TorchRuntime(Checkpoint(deepcopy(model()), config)), false_alarms=rate))
 
 
 @pytest.fixture

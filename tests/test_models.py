@@ -15,6 +15,7 @@ from avfake.models import (
     SHIFTS,
     AVFakeModel,
     Calibration,
+    CheckpointConfig,
     CheckpointError,
     ModelConfig,
     load_checkpoint,
@@ -22,7 +23,6 @@ from avfake.models import (
 )
 from avfake.models.audio import LogMel
 from avfake.models.fusion import SyncHead
-from avfake.models.pretrained import CheckpointConfig
 from avfake.models.visual import LipTower
 from avfake.settings import ConfigError
 

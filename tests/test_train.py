@@ -28,8 +28,7 @@ from avfake.config import (
     ValidationConfig,
 )
 from avfake.manifest import Labels
-from avfake.models import AVFakeModel, Calibration, load_checkpoint, save_checkpoint
-from avfake.models.pretrained import CheckpointConfig
+from avfake.models import AVFakeModel, Calibration, CheckpointConfig, load_checkpoint, save_checkpoint
 from avfake.settings import dump
 from avfake.training import TrainingError, learner, loop
 from avfake.training.cache import FrozenTowers, WindowCache

@@ -13,8 +13,7 @@ from avfake import SAMPLES_PER_FRAME
 from avfake.clips import PREPROCESSING, Clip, encode_clip
 from avfake.manifest import Labels, Row
 from avfake.models import ModelConfig
-from avfake.models.audio import AudioConfig
-from avfake.models.visual import VisualConfig
+from avfake.models.contract import AudioConfig, VisualConfig
 from avfake.shards import FOLDER_SCHEMA, INDEX_SCHEMA, Entry, ShardWriter, dumps
 from avfake.storage import join, make_folder, whole_file, write_bytes
 from avfake.training.batch import Batch

@@ -14,7 +14,7 @@ from avfake import FPS, SAMPLES_PER_FRAME
 from avfake.augment.voice import resample
 from avfake.manifest import Segment, Segments
 from avfake.media.sound import SILENCE
-from avfake.models.fusion import MAX_SHIFT
+from avfake.models import MAX_SHIFT
 from avfake.samples import Sample
 
 

@@ -16,7 +16,8 @@ from avfake.evaluation.calibrators import ENOUGH, Fit, fit
 from avfake.evaluation.judged import Examiner, Place, Seen, Talk, aspects, longest_speaker, talks
 from avfake.judging import Detection
 from avfake.manifest import ASPECTS, Row
-from avfake.models import Checkpoint
+from avfake.models import AVFakeModel, Checkpoint
+from avfake.runtimes.eager import TorchRuntime
 from avfake.training.loader import person_of
 
 
@@ -53,8 +54,7 @@ def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) 
     """
     config = checkpoint.config
     bare = replace(checkpoint, config=replace(config, calibration={}, thresholds={}))
-    detector = Detector(bare, threads=threads)
-    examiner = Examiner(detector)
+    examiner = Examiner(Detector(TorchRuntime(bare, threads=threads), threads=threads))
     judged = _judged(examiner, rows)
     faces = talks((place, seen.talking) for place, seen in judged)
     pairs = _paired(examiner, faces)
@@ -71,7 +71,7 @@ def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) 
     enough = [name for name, both in counts.items() if min(both) >= ENOUGH]
     fitted = {name: _fit(trials[name]) for name in enough if name != "fake"}
     if "fake" in enough:
-        _weigh(detector, fitted)
+        _weigh(checkpoint.model, fitted)
         again = _judged(examiner, [row for row in rows if row.video])
         fitted["fake"] = _fit(_fused(again, _paired(examiner, faces)))
     if not fitted:
@@ -94,7 +94,7 @@ def calibrate(checkpoint: Checkpoint, rows: Sequence[Row], *, threads: int = 1) 
         thresholds={**config.thresholds, **{name: one.thresholds for name, one in fitted.items()}},
         metrics={**config.metrics, "calibration": {**kept, **{name: one.facts() for name, one in fitted.items()}}},
     )
-    return Calibrated(Checkpoint(detector.model, changed), fitted, notes)
+    return Calibrated(Checkpoint(checkpoint.model, changed), fitted, notes)
 
 
 def _lost(name: str, before: Iterable[float], fitted: Fit) -> str | None:
@@ -109,9 +109,9 @@ def _lost(name: str, before: Iterable[float], fitted: Fit) -> str | None:
     )
 
 
-def _weigh(detector: Detector, fitted: dict[str, Fit]) -> None:
+def _weigh(model: AVFakeModel, fitted: dict[str, Fit]) -> None:
     """Let the fusion head's "or" weigh the aspects by their new calibrations."""
-    fusion = detector.model.fusion
+    fusion = model.fusion
     for place, name in enumerate(ASPECTS):
         if name in fitted:
             calibration = fitted[name].calibration

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from avfake.evaluation.bootstrap import paired_difference
 from avfake.evaluation.metrics import NAN, cllr, split, threshold_at_fpr
-from avfake.models.pretrained import Calibration
+from avfake.models import Calibration
 
 Fitter = Callable[[NDArray[np.int64], NDArray[np.float64]], Calibration]
 """From labels (n,) and logits (n,) to a map."""

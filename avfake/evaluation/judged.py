@@ -14,7 +14,6 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from avfake import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, AvfakeError
 from avfake.clips import Clip, ClipError, extract
@@ -90,7 +89,7 @@ class _Face(NamedTuple):
 
     id: str
     clips: list[Clip]
-    embedded: list[Tensor]
+    embedded: list[NDArray[np.float32]]
     voice: NDArray[np.float32]
     foreign: NDArray[np.float32]
 

@@ -48,7 +48,8 @@ from avfake.evaluation.work import Answers, Told, Work, score_of
 from avfake.faces import backend_name
 from avfake.judging import default_rate
 from avfake.manifest import Row
-from avfake.models import CheckpointConfig, load_checkpoint
+from avfake.models import CheckpointConfig
+from avfake.runtimes import describe
 from avfake.storage import join, make_folder, read_bytes, sha256, stamp
 
 log = logging.getLogger(__name__)
@@ -126,9 +127,9 @@ def _check_out(config: EvalConfig, system: _System) -> None:
 
 def _system(config: EvalConfig) -> _System:
     if config.model is not None:
-        checkpoint = load_checkpoint(config.model)
+        checkpoint, of = describe(config.model)
         faces = backend_name(config.faces)  # type: ignore[arg-type]  # checked with the configuration
-        return _System(config.model, fingerprint(checkpoint.fingerprint, faces), checkpoint.config)
+        return _System(config.model, fingerprint(of, faces), checkpoint)
     assert config.scores.file is not None
     return _System(config.scores.file, sha256(config.scores.file), None)
 

@@ -1,16 +1,32 @@
-"""The model: a lip tower, a voice tower, a fusion head, and how they are loaded and saved."""
+"""The model: a lip tower, a voice tower, a fusion head, and how they are loaded and saved.
 
-from avfake.models.fusion import INVALID, MAX_SHIFT, SHIFTS, AVFakeModel, ModelConfig, Scores
-from avfake.models.pretrained import (
+What needs torch, timm and transformers, which take seconds to import, is imported when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from avfake.models.checkpoint import (
     Calibration,
-    Checkpoint,
     CheckpointConfig,
     CheckpointError,
     embedded_models,
+    find_checkpoint,
     fingerprint,
-    load_checkpoint,
-    save_checkpoint,
+    read_config,
 )
+from avfake.models.contract import INVALID, MAX_SHIFT, SHIFTS, ModelConfig, Scores
+
+if TYPE_CHECKING:
+    from avfake.models.fusion import AVFakeModel
+    from avfake.models.pretrained import Checkpoint, load_checkpoint, save_checkpoint
+
+_HEAVY = {
+    "AVFakeModel": "avfake.models.fusion",
+    "Checkpoint": "avfake.models.pretrained",
+    "load_checkpoint": "avfake.models.pretrained",
+    "save_checkpoint": "avfake.models.pretrained",
+}
 
 __all__ = [
     "INVALID",
@@ -24,7 +40,15 @@ __all__ = [
     "ModelConfig",
     "Scores",
     "embedded_models",
+    "find_checkpoint",
     "fingerprint",
     "load_checkpoint",
+    "read_config",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HEAVY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HEAVY[name]), name)

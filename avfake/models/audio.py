@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,25 +11,12 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from avfake import SAMPLE_RATE
+from avfake.models.contract import AudioConfig
 from avfake.models.layers import TemporalConv
 
 N_FFT = 400  # 25 ms at 16 kHz
 HOP = 160  # 10 ms
 N_MELS = 80
-
-
-@dataclass(frozen=True)
-class AudioConfig:
-    """Shape of the voice tower.
-
-    ``frontend`` "logmel" replaces Wav2Vec2's waveform convolutions (which need far more speech than a small
-    model is given); "wav2vec2" keeps them, as public checkpoints do. ``wav2vec2`` are fields of
-    ``transformers.Wav2Vec2Config``; ``pretrained`` is the hub name training may start from.
-    """
-
-    frontend: str = "logmel"
-    wav2vec2: dict[str, Any] = field(default_factory=dict)
-    pretrained: str | None = None
 
 
 class VoiceEmbedding(NamedTuple):

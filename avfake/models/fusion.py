@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avfake.models.audio import AudioConfig, VoiceFeatures, VoiceTower
-from avfake.models.visual import LipFeatures, LipTower, VisualConfig
-
-MAX_SHIFT = 15
-"""Voice is compared with lips over -15..15 frames (+-600 ms)."""
-SHIFTS = 2 * MAX_SHIFT + 1
-INVALID = -1000.0
-"""Value of ``sync_map`` where the shift points outside the clip (VocaLiST's convention, not zero padding)."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to build the model. ``dim`` is the fusion width, ``sync_dim`` the sync embedding's."""
-
-    name: str = "mini"
-    dim: int = 128
-    sync_dim: int = 128
-    heads: int = 4
-    visual: VisualConfig = field(default_factory=VisualConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-
-
-class Scores(NamedTuple):
-    """What the model says; logits are uncalibrated log-odds of *fake*.
-
-    ``fake, visual, audio, sync`` (B,) for the clip; ``visual_frames, audio_frames`` (B, T); ``sync_map``
-    (B, T, 31): evidence in [-1, 1] that lips at t belong to the voice at t + k, k = -15..15 frames, ``INVALID``
-    where t + k lies outside the clip. A score of an absent stream is meaningless: the caller knows its masks.
-    """
-
-    fake: Tensor
-    visual: Tensor
-    audio: Tensor
-    sync: Tensor
-    visual_frames: Tensor
-    audio_frames: Tensor
-    sync_map: Tensor
+from avfake.models.audio import VoiceFeatures, VoiceTower
+from avfake.models.contract import INVALID, MAX_SHIFT, SHIFTS, ModelConfig, Scores
+from avfake.models.visual import LipFeatures, LipTower
 
 
 class SyncHead(nn.Module):
@@ -57,6 +20,8 @@ class SyncHead(nn.Module):
         self.lip_gate = nn.Linear(dim, 1)
         self.voice_gate = nn.Linear(dim, 1)
         self.judge = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 1))
+        self.register_buffer("shifts", torch.arange(SHIFTS), persistent=False)
+        self.shifts: Tensor
 
     def embed(self, lips: Tensor, voice: Tensor) -> tuple[Tensor, Tensor]:
         """Raw embeddings (B, T, E) -> unit directions times a gate in (0, 1), same shapes."""
@@ -73,12 +38,9 @@ class SyncHead(nn.Module):
     @staticmethod
     def map(lips: Tensor, voice: Tensor) -> Tensor:
         """Gated embeddings (B, T, E) -> ``sync_map`` (B, T, 31) with ``INVALID`` outside the clip."""
-        padded = F.pad(voice, (0, 0, MAX_SHIFT, MAX_SHIFT))
-        valid = F.pad(torch.ones_like(voice[:, :, 0]), (MAX_SHIFT, MAX_SHIFT))
-        frames = lips.shape[1]
-        maps = [(lips * padded[:, k : k + frames]).sum(-1) for k in range(SHIFTS)]
-        inside = [valid[:, k : k + frames] for k in range(SHIFTS)]
-        return torch.where(torch.stack(inside, dim=-1) > 0, torch.stack(maps, dim=-1), INVALID)
+        shifted = F.pad(voice, (0, 0, MAX_SHIFT, MAX_SHIFT)).unfold(1, SHIFTS, 1)  # (B, T, E, 31)
+        valid = F.pad(torch.ones_like(voice[:, :, 0]), (MAX_SHIFT, MAX_SHIFT)).unfold(1, SHIFTS, 1)
+        return torch.where(valid > 0, (lips[..., None] * shifted).sum(2), INVALID)
 
     @staticmethod
     def curve(sync_map: Tensor) -> Tensor:
@@ -93,7 +55,7 @@ class SyncHead(nn.Module):
         where it lies, because a constant offset is no mismatch.
         """
         peak, at = curve.max(dim=1)
-        distance = (torch.arange(SHIFTS, device=curve.device) - at[:, None]).abs()
+        distance = (self.shifts - at[:, None]).abs()
         rival = torch.where(distance > 3, curve, -1.0).amax(dim=1)
         mean = curve.mean(dim=1)
         spread = (curve - mean[:, None]).square().mean(dim=1).sqrt()
@@ -178,7 +140,7 @@ class AVFakeModel(nn.Module):
         self.sync_head = SyncHead(config.sync_dim)
         self.fusion = FusionHead(config.dim, config.heads)
 
-    def forward(self, lips: Tensor, audio: Tensor, has_lips: Tensor, has_audio: Tensor) -> Scores:
+    def forward(self, lips: Tensor, audio: Tensor, has_lips: Tensor, has_audio: Tensor) -> Scores[Tensor]:
         """Score a batch of clips.
 
         ``lips`` float (B, T, 3, 96, 96) in [0, 1], ``audio`` float (B, 640 T) in [-1, 1], ``has_lips`` and
@@ -186,11 +148,11 @@ class AVFakeModel(nn.Module):
         """
         return self.score(self.lip_tower.embed(lips), audio, has_lips, has_audio)
 
-    def score(self, frames: Tensor, audio: Tensor, has_lips: Tensor, has_audio: Tensor) -> Scores:
+    def score(self, frames: Tensor, audio: Tensor, has_lips: Tensor, has_audio: Tensor) -> Scores[Tensor]:
         """``forward`` from frame embeddings (B, T, width), as ``LipTower.embed`` gives them."""
         return self.judge(self.lip_tower(frames), self.voice_tower(self.voice_tower.embed(audio)), has_lips, has_audio)
 
-    def judge(self, lips: LipFeatures, voice: VoiceFeatures, has_lips: Tensor, has_audio: Tensor) -> Scores:
+    def judge(self, lips: LipFeatures, voice: VoiceFeatures, has_lips: Tensor, has_audio: Tensor) -> Scores[Tensor]:
         """``forward`` from what the towers give."""
         sync_map = self.sync_head.map(*self.sync_head.embed(lips.sync, voice.sync))
         visual_frames = self.visual_logit(lips.context).squeeze(-1)

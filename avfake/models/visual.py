@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,12 +12,9 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from avfake.models.contract import CROP_SIZE, MOUTH_POINTS, VisualConfig
 from avfake.models.layers import TemporalConv
 
-MOUTH_POINTS = 20
-"""Mouth points of the 68-point scheme: what the geometry head learns to read from the crop."""
-CROP_SIZE = 96
-"""Side of a lip crop in pixels."""
 LOOK = 8
 """Numbers a frame that tell sync what mouth points do not: teeth, tongue, pressed lips."""
 MOTION_SCALE = 30.0
@@ -27,19 +23,6 @@ EMBED_BATCH = 16
 """Frames to embed at once on a CPU: maps stay below the 32 MB from which glibc returns every block to the kernel."""
 
 EMBED_BATCH_GPU = 512
-
-
-@dataclass(frozen=True)
-class VisualConfig:
-    """Shape of the lip tower.
-
-    ``backbone`` is a timm EfficientNet (lite, v1 or v2); ``stages`` how many of its stages are kept (fewer keep
-    more spatial detail, which lip shape needs, and cost less); ``width`` the size of the frame embedding.
-    """
-
-    backbone: str = "tf_efficientnet_lite0"
-    stages: int = 5
-    width: int = 192
 
 
 class LipFeatures(NamedTuple):
@@ -118,8 +101,11 @@ class LipTower(nn.Module):
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """Embed uint8 crops (N, 96, 96, 3), a few at a time -> (N, width)."""
         few = EMBED_BATCH if pictures.device.type == "cpu" else EMBED_BATCH_GPU
-        parts = [self.embed(part.movedim(-1, -3)[None].float() / 255)[0] for part in pictures.split(few)]
-        return torch.cat(parts)
+        return torch.cat([self.embed_few(part) for part in pictures.split(few)])
+
+    def embed_few(self, pictures: Tensor) -> Tensor:
+        """Embed uint8 crops (N, 96, 96, 3) all at once -> (N, width)."""
+        return self.embed(pictures.movedim(-1, -3)[None].float() / 255)[0]
 
     def mouth(self, frames: Tensor) -> Tensor:
         """Mouth points read from frame embeddings: (B, T, width) -> (B, T, 20, 2), crop side = 1, centre = 0."""

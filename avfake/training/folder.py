@@ -20,8 +20,7 @@ from avfake import settings
 from avfake.clips import PREPROCESSING
 from avfake.config import TrainConfig, load_config
 from avfake.evaluation.calibrators import ENOUGH, fit
-from avfake.models import save_checkpoint
-from avfake.models.pretrained import CheckpointConfig
+from avfake.models import CheckpointConfig, save_checkpoint
 from avfake.storage import make_folder, whole_file
 from avfake.training import TrainingError
 from avfake.training.check import Taught

@@ -16,8 +16,8 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from avfake.config import TrainConfig
-from avfake.models import AVFakeModel, load_checkpoint
-from avfake.models.pretrained import CheckpointConfig, start_from_public_weights
+from avfake.models import AVFakeModel, CheckpointConfig, load_checkpoint
+from avfake.models.pretrained import start_from_public_weights
 from avfake.training import TrainingError
 from avfake.training.batch import Batch
 from avfake.training.cache import FrozenTowers

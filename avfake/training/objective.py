@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avfake.faces import CROP
+from avfake.models import MAX_SHIFT, SHIFTS, AVFakeModel
 from avfake.models.audio import VoiceEmbedding
-from avfake.models.fusion import MAX_SHIFT, SHIFTS, AVFakeModel
-from avfake.models.visual import MOUTH_POINTS, LipTower
+from avfake.models.contract import MOUTH_POINTS
+from avfake.models.visual import LipTower
 from avfake.training.batch import Batch
 
 SHARPNESS = 30.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from avfake import SAMPLES_PER_FRAME
 from avfake.evaluation.metrics import auc, mean_auc
 from avfake.manifest import Row
-from avfake.models.fusion import AVFakeModel, Scores
+from avfake.models import AVFakeModel, Scores
 from avfake.models.visual import LipTower
 from avfake.training.batch import Batch
 from avfake.training.loader import person_of
@@ -127,7 +127,7 @@ def _any_fake(labels: Sequence[float], has_lips: bool, has_audio: bool) -> int |
     return None if any(np.isnan(present)) else 0
 
 
-def _scores(model: AVFakeModel, tower: LipTower, batch: Batch) -> tuple[Scores, Tensor, Tensor]:
+def _scores(model: AVFakeModel, tower: LipTower, batch: Batch) -> tuple[Scores[Tensor], Tensor, Tensor]:
     """Scores of a batch whose towers may have been run already, and gated sync embeddings of lips and voice.
 
     ``tower`` is the lip tower made fast.

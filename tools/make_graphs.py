@@ -1,0 +1,124 @@
+"""Write the ONNX graphs by which detection runs checkpoints of mini's architecture on a CPU, without torch.
+
+    python tools/make_graphs.py
+
+A graph holds operations and constants; every weight is named as in ``model.safetensors`` and filled in from there, so
+that one pair of graphs serves all checkpoints of an architecture. Run it again when the model's code has changed (tests
+hold the graphs against the model) and commit what it writes. Needs the extra ``export``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import ir, optimizer
+from torch import Tensor, nn
+
+from avfake import SAMPLES_PER_FRAME
+from avfake.models import AVFakeModel, Scores, read_config
+from avfake.models.checkpoint import EMBEDDED
+from avfake.models.contract import CROP_SIZE
+from avfake.runtimes.graphs import EMBED, FACTS, GRAPHS, SCORE, architecture
+
+OPSET = 18
+CLIPS, FRAMES = (
+    2,
+    20,
+)  # of the example: torch.export takes a size of 1 for a constant, and one tensor twice for one input
+
+
+PREFIX = "model."
+
+
+class _Calls(nn.Module):
+    """A model that answers with one of its methods."""
+
+    def __init__(self, model: AVFakeModel, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def forward(self, *given: Tensor) -> Any:
+        return self.method(*given)
+
+
+def main() -> None:
+    """Write the graphs of the embedded model's architecture."""
+    config = read_config(EMBEDDED / "mini").model
+    folder = GRAPHS / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    model = AVFakeModel(config).eval().requires_grad_(False)
+    pictures = torch.zeros(FRAMES, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
+    embed = _write(folder / EMBED, model, model.lip_tower.embed_few, {"pictures": (pictures, {0: "n"})}, ["embedded"])
+    given = {
+        "frames": (torch.zeros(CLIPS, FRAMES, config.visual.width), {0: "batch", 1: "frames"}),
+        "audio": (torch.zeros(CLIPS, FRAMES * SAMPLES_PER_FRAME), {0: "batch", 1: "samples"}),
+        "has_lips": (torch.ones(CLIPS, dtype=torch.bool), {0: "batch"}),
+        "has_audio": (torch.ones(CLIPS, dtype=torch.bool), {0: "batch"}),
+    }
+    score = _write(folder / SCORE, model, model.score, given, [f"{name}_scores" for name in Scores._fields])
+    facts = {
+        "architecture": architecture(config),
+        "weights": {EMBED: embed, SCORE: score},
+        "state": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(
+    path: Path,
+    model: AVFakeModel,
+    method: Callable[..., Any],
+    given: dict[str, tuple[Tensor, dict[int, str]]],
+    outputs: list[str],
+) -> list[str]:
+    """Write a graph; returns the names of the weights that it wants."""
+    program = torch.onnx.export(
+        _Calls(model, method),
+        tuple(example for example, _ in given.values()),
+        dynamo=True,
+        optimize=False,  # it would bake weights into constants; onnxruntime does all of it when it loads the graph
+        opset_version=OPSET,
+        input_names=list(given),
+        output_names=outputs,
+        dynamic_shapes=(tuple(axes for _, axes in given.values()),),
+        verbose=False,
+    )
+    assert program is not None
+    state = {f"{PREFIX}{name}": tensor for name, tensor in model.state_dict().items()}
+
+    def without_weights(node: ir.Node) -> bool | None:
+        named = any(value is not None and value.name in state for value in node.inputs)
+        return False if named and node.op_type != "Shape" else None
+
+    optimizer.fold_constants(program.model, onnx_shape_inference=True, should_fold=without_weights)
+    optimizer.remove_unused_nodes(program.model)
+    graph = program.model_proto
+    renamed = {}
+    for tensor in graph.graph.initializer:
+        if tensor.name in state:
+            assert list(tensor.dims) == list(state[tensor.name].shape), tensor.name
+            name = tensor.name.removeprefix(PREFIX)
+            renamed[tensor.name] = name
+            tensor.name = name
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="model.safetensors")
+    for node in graph.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.ClearField("metadata_props")  # where each line stood on the machine that wrote the graph
+        node.ClearField("doc_string")
+    del graph.graph.value_info[:]
+    del graph.metadata_props[:]
+    path.write_bytes(graph.SerializeToString())
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {len(renamed)} weights")
+    return list(renamed.values())
+
+
+if __name__ == "__main__":
+    main()
