@@ -36,7 +36,7 @@ def load_detector(
 ) -> Detector:
     """Return a ready ``Detector``: ``load_detector().detect("clip.mp4")``.
 
-    ``model`` is the name of an embedded model, a checkpoint directory or ``hf:org/name``; ``device`` is a
+    ``model`` is an embedded model, a checkpoint folder, ``hf:org/name`` or an exported file; ``device`` is a
     torch device; ``threads`` bounds CPU threads (more than one rarely helps: run one process a core instead).
     ``false_alarms`` is the stated false-positive rate whose thresholds decide what is called fake; None is 0.05, or
     the next one that the model has (docs/calibration.md). Raises ``AvfakeError`` if the model cannot be loaded or has

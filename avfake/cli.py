@@ -34,7 +34,10 @@ log = logging.getLogger("avfake")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelOption = Annotated[
-    str, typer.Option("--model", metavar="M", help="An embedded model, a checkpoint folder or hf:org/name.")
+    str,
+    typer.Option(
+        "--model", metavar="M", help="An embedded model, a checkpoint folder, hf:org/name or an exported file."
+    ),
 ]
 EngineOption = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Worker processes of this machine, or a Ray cluster.")
@@ -376,12 +379,52 @@ def models() -> None:
 
 
 @app.command()
-def bench(clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video file to measure on.")]) -> None:
-    """Measure how fast each step of detection is on this machine."""
+def export(
+    model: Annotated[
+        str, typer.Option("--model", metavar="M", help="An embedded model, a checkpoint folder or hf:org/name.")
+    ],
+    format: Annotated[Literal["torchscript", "onnx"], typer.Option("--format", help="For torch, or onnxruntime.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write, as in mini.onnx.")],
+    part: Annotated[
+        Literal["model", "lip-encoder", "audio-encoder", "sync-head"],
+        typer.Option("--part", help="All of it, or what other models may be built on."),
+    ] = "model",
+    precision: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option("--precision", help="Smaller numbers are for ONNX only.")
+    ] = "float32",
+) -> None:
+    """Write a model as one file that runs where avfake is not installed (docs/export.md).
+
+    Exit code 0: the file is there, and says what the model says; 1: it is not.
+    """
+    from rich.console import Console
+
+    with _errors_told():
+        from avfake.export import export as run
+        from avfake.models import load_checkpoint
+        from avfake.report.export import print_written
+
+        written = run(load_checkpoint(model), out, format=format, part=part, precision=precision)
+        print_written(written, Console(highlight=False))
+
+
+@app.command()
+def bench(
+    clip: Annotated[
+        Path | None, typer.Argument(metavar="[CLIP]", help="A video file: measures each step of detection on it.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="M", help="Measures all that can run this model (docs/speed.md)."),
+    ] = None,
+) -> None:
+    """Measure how fast detection is on this machine: its steps, and what can run its model."""
+    if clip is None and model is None:
+        raise typer.BadParameter("give a CLIP to measure the steps of detection on, a --model, or both")
     with _errors_told():
         from avfake.bench import bench
 
-        bench(clip)
+        bench(clip, model=model)
 
 
 def main() -> None:

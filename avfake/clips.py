@@ -31,6 +31,9 @@ from avfake.storage import write_bytes
 PREPROCESSING = 1
 """Version of everything between a file and its clips; raised whenever crops or audio change."""
 
+DEMO_CLIP = Path(__file__).parent / "data" / "demo_clip.mkv"
+"""A prepared clip that comes with avfake: 2.4 s of one face and its voice, out of ``data/demo.mp4``."""
+
 MOUTH_POINTS = 20
 
 _ATTACHMENT = "avfake-clip.json"

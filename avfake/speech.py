@@ -30,7 +30,7 @@ class SpeechFinder:
         self._session = session(model.read_bytes(), threads)
 
     def __call__(self, audio: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return which frames (T,) of audio (640 T,) hold speech; a pause of up to 0.25 s inside speech is part of it."""
+        """Return which frames (T,) of audio (640 T,) hold speech; pauses inside of up to 0.25 s are part of it."""
         probability = self.probability(audio)
         frames = len(audio) // SAMPLES_PER_FRAME
         middle = (np.arange(frames) * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME // 2) // STEP

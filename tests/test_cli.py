@@ -16,8 +16,10 @@ import fsspec
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from synth import Audio, Video, beeps, gradient, steady, write
+from tiny import TINY
 from typer.testing import CliRunner
 
 from avfake import __version__
@@ -28,6 +30,8 @@ from avfake.detect import Detector
 from avfake.faces import FaceError
 from avfake.judging import Detection
 from avfake.media import Decoder
+from avfake.models import AVFakeModel, Calibration, CheckpointConfig, save_checkpoint
+from avfake.runtimes import load_runtime
 from avfake.training import TrainingError
 
 ROOT = Path(__file__).parents[1]
@@ -485,6 +489,83 @@ def test_train_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("train", ROOT / "configs" / "recipes" / "finetune.yaml")
     assert result.exit_code == 1
     assert result.stderr == 'avfake: training needs accelerate; get it with pip install "avfake[train]"\n'
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint with calibration and thresholds."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    torch.manual_seed(0)
+    aspects = ("fake", "visual", "audio", "sync")
+    config = CheckpointConfig(
+        TINY,
+        preprocessing=1,
+        calibration={aspect: Calibration(2.0, -0.5) for aspect in aspects},
+        thresholds={aspect: {0.05: 0.4} for aspect in aspects},
+    )
+    save_checkpoint(folder, AVFakeModel(TINY).eval(), config)
+    return folder
+
+
+def test_an_exported_file_judges_as_its_checkpoint_does(checkpoint: Path, tmp_path: Path, detector: Detector) -> None:
+    file = tmp_path / "tiny.ts"
+    result = run("export", "--model", checkpoint, "--format", "torchscript", "-o", file)
+    assert result.exit_code == 0, result.stderr
+    assert f"avfake detect --model {file} clip.mp4" in result.stdout.replace("\n", "")
+    assert "differs from the model by at most" in result.stdout
+    said = []
+    for model in (checkpoint, file):
+        made = Detector(load_runtime(str(model)))
+        made._backend = detector.backend
+        said.append(made.detect(ROOT / "avfake" / "data" / "demo.mp4").to_dict())
+        assert said[-1].pop("detector") == made.fingerprint
+    plain, exported = said
+    assert plain["verdict"]["p_fake"] is not None
+    assert _rounded(exported) == _rounded(plain)
+    assert made.fingerprint != Detector(load_runtime(str(checkpoint))).fingerprint
+
+
+def _rounded(value: Any) -> Any:
+    """A document with its numbers to three digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "torchscript", "--precision", "int8"], "only ONNX files have other precisions"),
+        (["--format", "torchscript", "-o", "nowhere/tiny.ts"], "nowhere/tiny.ts cannot be written"),
+        (["--format", "torchscript", "--model", "nobody"], "there is no model named 'nobody'"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_and_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("export", "--model", checkpoint, "-o", "tiny.ts", *arguments)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_file_is_no_model(media: Path, tmp_path: Path) -> None:
+    for name in ("text.mp4", "faceless.mp4", "empty.mp4"):
+        result = run("detect", media / "quiet.mp4", "--model", media / name)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"avfake: {media / name} ")
+        assert result.stderr.count("\n") == 1
+    result = run("detect", media / "quiet.mp4", "--model", tmp_path / "none.onnx")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'none.onnx'}: there is no such file" in result.stderr
+
+
+def test_bench_wants_something_to_measure() -> None:
+    assert run("bench").exit_code == 2
 
 
 def test_a_real_process_prints_one_document_and_starts_light(media: Path, detector: Detector) -> None:

@@ -66,7 +66,7 @@ class CorruptionsConfig:
 class EvalConfig:
     """One detector, a ``model`` or the ``scores`` of another, on the test ``sets`` of names of your choice.
 
-    ``model`` is an embedded model, a checkpoint folder or hf:org/name. ``leave_one_out`` lists method and source, or
+    ``model`` is whatever ``detect`` takes, exported files too. ``leave_one_out`` lists method and source, or
     neither. ``resamples`` of persons give the intervals (0: none). ``shortcuts``: of how many clips a set the metadata
     are measured, to see what can be had without looking (0: none). ``corpora`` and ``methods`` say what the model was
     trained on, where its checkpoint does not. ``workers`` 0 judges in this process.

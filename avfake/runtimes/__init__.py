@@ -42,8 +42,10 @@ def load_runtime(name: str, *, device: str = "cpu", threads: int = 1) -> Runtime
     CPU. Raises ``CheckpointError`` and ``ExportError``.
     """
     if is_exported(name):
-        from avfake.exported import load_exported
+        from avfake.exported import ExportError, load_exported
 
+        if device != "cpu":
+            raise ExportError(f"{name} runs on a CPU: use --device cpu, or the checkpoint that it was exported from.")
         return load_exported(name, threads=threads)
     from avfake.runtimes import graphs
 
