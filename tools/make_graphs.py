@@ -1,30 +1,33 @@
-"""Write the ONNX graphs by which detection runs checkpoints of mini's architecture on a CPU, without torch.
+"""Write the ONNX graphs by which detection runs checkpoints on a CPU, without torch.
 
-    python tools/make_graphs.py
+    python tools/make_graphs.py [mini base large]
 
-A graph holds operations and constants; every weight is named as in ``model.safetensors`` and filled in from there, so
-that one pair of graphs serves all checkpoints of an architecture. Run it again when the model's code has changed (tests
-hold the graphs against the model) and commit what it writes. Needs the extra ``export``.
+Names are those of configurations in configs/, whose architectures get graphs; large takes minutes and gigabytes. A graph
+holds operations and constants; every weight is named as in ``model.safetensors`` and filled in from there, so that one
+pair of graphs serves all checkpoints of an architecture. Run it again when the model's code has changed (tests hold the
+graphs against the model) and commit what it writes. Needs the extra ``export``.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from onnxscript import ir, optimizer
 from torch import Tensor, nn
 
 from avfake import SAMPLES_PER_FRAME
-from avfake.models import AVFakeModel, Scores, read_config
-from avfake.models.checkpoint import EMBEDDED
+from avfake.config import load_config
+from avfake.models import AVFakeModel, ModelConfig, Scores
+from avfake.models.checkpoint import WEIGHTS
 from avfake.models.contract import CROP_SIZE
 from avfake.runtimes.graphs import EMBED, FACTS, GRAPHS, SCORE, architecture
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 OPSET = 18
 CLIPS, FRAMES = (
     2,
@@ -48,8 +51,13 @@ class _Calls(nn.Module):
 
 
 def main() -> None:
-    """Write the graphs of the embedded model's architecture."""
-    config = read_config(EMBEDDED / "mini").model
+    """Write the graphs of the architectures that are named, of all three where none is."""
+    for name in sys.argv[1:] or ("mini", "base", "large"):
+        make(load_config(CONFIGS / f"{name}.yaml", ["data.sources.any.shards=none"]).model)
+
+
+def make(config: ModelConfig) -> None:
+    """Write the graphs of one architecture."""
     folder = GRAPHS / config.name
     folder.mkdir(parents=True, exist_ok=True)
     model = AVFakeModel(config).eval().requires_grad_(False)
@@ -98,17 +106,19 @@ def _write(
 
     optimizer.fold_constants(program.model, onnx_shape_inference=True, should_fold=without_weights)
     optimizer.remove_unused_nodes(program.model)
+    for weight in program.model.graph.initializers.values():
+        if weight.name in state:
+            assert weight.shape == state[weight.name].shape, weight.name
+            weight.const_value = ir.ExternalTensor(
+                WEIGHTS, None, None, ir.DataType.FLOAT, shape=ir.Shape(state[weight.name].shape), name=weight.name
+            )
     graph = program.model_proto
     renamed = {}
     for tensor in graph.graph.initializer:
         if tensor.name in state:
-            assert list(tensor.dims) == list(state[tensor.name].shape), tensor.name
             name = tensor.name.removeprefix(PREFIX)
             renamed[tensor.name] = name
             tensor.name = name
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value="model.safetensors")
     for node in graph.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.ClearField("metadata_props")  # where each line stood on the machine that wrote the graph
@@ -116,7 +126,7 @@ def _write(
     del graph.graph.value_info[:]
     del graph.metadata_props[:]
     path.write_bytes(graph.SerializeToString())
-    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {len(renamed)} weights")
+    print(f"{path.parent.name}/{path.name}: {path.stat().st_size / 1e3:.0f} kB, {len(renamed)} weights")
     return list(renamed.values())
 
 

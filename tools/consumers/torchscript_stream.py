@@ -1,0 +1,55 @@
+"""Judge a raw clip as if it came live: ten frames in, scores of the last 4 s out; it needs torch and nothing else.
+
+    python torchscript_stream.py mini.ts raw/face0-0.00s/lips.rgb raw/face0-0.00s/audio.f32
+
+The caller keeps the state, one pair of tensors for each face: nothing is held in the model. The first windows are
+short, and say little. docs/consumers.md says what the figures mean.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ASPECTS = ("fake", "visual", "audio", "sync")
+WINDOW, CHUNK, SAMPLES = 100, 10, 640  # the last 4 s, after every 0.4 s at 25 fps; sound of a frame at 16 kHz
+
+
+@torch.inference_mode()
+def main(model_path: str, lips_path: str, audio_path: str) -> None:
+    """Print, after every chunk, P(fake) of the last 4 s and what the model's thresholds call it."""
+    extra: dict[str, Any] = {"avfake.json": ""}
+    model = torch.jit.load(model_path, map_location="cpu", _extra_files=extra)
+    about = json.loads(extra["avfake.json"] or "{}")
+    if (about.get("schema"), about.get("part")) != ("avfake-export-1", "model"):
+        raise ValueError("the model is no whole one that avfake exported by the schema avfake-export-1")
+    lips = torch.frombuffer(bytearray(Path(lips_path).read_bytes()), dtype=torch.uint8).view(1, -1, 96, 96, 3)
+    audio = torch.frombuffer(bytearray(Path(audio_path).read_bytes()), dtype=torch.float32).view(1, -1)
+    if audio.shape[1] != SAMPLES * lips.shape[1] or not (audio.abs() <= 1).all():
+        raise ValueError(f"{lips.shape[1]} pictures need {SAMPLES * lips.shape[1]} float32 samples between -1 and 1")
+    thresholds = {}  # for 5 % false alarms or the next rate above, else for the highest; 0.5 where there is none
+    for aspect in ASPECTS:
+        given = sorted((float(rate), p) for rate, p in about["thresholds"].get(aspect, {}).items()) or [(1.0, 0.5)]
+        thresholds[aspect] = next((p for rate, p in given if rate >= 0.05), given[-1][1])
+    yes = torch.tensor([True])  # there are lips, there is sound
+    frames, sound = torch.zeros(1, 0, about["model"]["visual"]["width"]), torch.zeros(1, 0)  # the state
+    end = 0
+    for chunk, heard in zip(lips.split(CHUNK, 1), audio.split(CHUNK * SAMPLES, 1), strict=True):
+        *scores, frames, sound = model.stream(chunk, heard, yes, yes, frames, sound)
+        end += chunk.shape[1]
+        said = f"{max(0, end - WINDOW) / 25:6.2f} - {end / 25:6.2f} s"
+        for aspect, p in zip(ASPECTS, model.p_fake(*scores[:4], yes, yes)[0].tolist(), strict=True):
+            label = "not judged" if p != p else "fake" if p >= thresholds[aspect] else "genuine"  # NaN: not taught
+            said += f"  {aspect} {p:.4f} {label}"
+        print(said)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python torchscript_stream.py MODEL.ts lips.rgb audio.f32")
+    try:
+        main(*sys.argv[1:])
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"{', '.join(sys.argv[1:])}: {str(error).splitlines()[0]}")
