@@ -13,10 +13,12 @@ from silero_vad import load_silero_vad
 from tiny import TINY
 
 from avfake import SAMPLES_PER_FRAME
+from avfake.config import load_config
 from avfake.models import (
     AVFakeModel,
     CheckpointConfig,
     CheckpointError,
+    ModelConfig,
     Scores,
     load_checkpoint,
     read_config,
@@ -28,6 +30,7 @@ from avfake.runtimes.eager import TorchRuntime
 from avfake.runtimes.graphs import GraphRuntime
 from avfake.speech import SpeechFinder
 
+ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-4
 
 
@@ -39,9 +42,12 @@ def _one_thread() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of mini's architecture whose every number differs from the embedded one's."""
-    folder = tmp_path_factory.mktemp("trained")
+    return save_random(tmp_path_factory.mktemp("trained"), read_config(EMBEDDED / "mini").model)
+
+
+def save_random(folder: Path, config: ModelConfig) -> Path:
+    """A checkpoint with random numbers, also where training begins with zeros and ones."""
     torch.manual_seed(1)
-    config = read_config(EMBEDDED / "mini").model
     model = AVFakeModel(config).eval()
     for name, buffer in model.named_buffers():
         if name.endswith(("running_mean", "aspect_bias")):
@@ -49,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif name.endswith(("running_var", "aspect_scale")):
             buffer.uniform_(0.5, 2)
     for name, parameter in model.named_parameters():
-        if name.endswith(("correction.weight", "layer_weights", "no_lips", "no_voice")):  # zero when training begins
+        if name.endswith(("correction.weight", "layer_weights", "no_lips", "no_voice")):
             torch.nn.init.normal_(parameter, 0, 0.1)
     save_checkpoint(folder, model, CheckpointConfig(config, preprocessing=1))
     return folder
@@ -69,7 +75,17 @@ def judged(runtime: Runtime, batch: int, frames: int, lips: list[bool], audio: l
 
 @pytest.mark.parametrize("name", ["mini", "trained"])
 def test_onnxruntime_gives_the_scores_of_torch(name: str, trained: Path) -> None:
-    name = str(trained) if name == "trained" else name
+    agree(str(trained) if name == "trained" else name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["base", "large"])
+def test_onnxruntime_gives_the_scores_of_torch_for_larger_models(name: str, tmp_path: Path) -> None:
+    config = load_config(ROOT / "configs" / f"{name}.yaml", ["data.sources.any.shards=none"]).model
+    agree(str(save_random(tmp_path, config)))
+
+
+def agree(name: str) -> None:
     fast, plain = load_runtime(name), TorchRuntime(load_checkpoint(name))
     assert isinstance(fast, GraphRuntime)
     assert (fast.config, fast.fingerprint) == (plain.config, plain.fingerprint) == describe(name)

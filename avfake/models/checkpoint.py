@@ -21,6 +21,7 @@ from avfake.models.contract import ModelConfig
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "models"
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+PART_BYTES = 1 << 22  # of a file that are in memory at once to digest it
 
 
 class CheckpointError(AvfakeError):
@@ -134,7 +135,9 @@ def fingerprint(name: str | Path) -> str:
 def fingerprint_of(folder: Path) -> str:
     """Return a digest of both files of a checkpoint."""
     digest = hashlib.sha256((folder / CONFIG).read_bytes())
-    digest.update((folder / WEIGHTS).read_bytes())
+    with open(folder / WEIGHTS, "rb") as file:
+        while part := file.read(PART_BYTES):
+            digest.update(part)
     return digest.hexdigest()
 
 
