@@ -31,7 +31,8 @@ class CompiledRuntime(TorchRuntime):
     def __init__(self, checkpoint: Checkpoint, cache: Path, *, threads: int) -> None:
         super().__init__(checkpoint, threads=threads)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
-        logging.getLogger("torch").setLevel(logging.ERROR)
+        for library in ("torch", "transformers"):
+            logging.getLogger(library).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="torch")  # of what a compiler sees in transformers
         compiled = torch.compile(self._lip_tower.embed_few)
 
