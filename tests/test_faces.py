@@ -18,6 +18,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -637,24 +638,30 @@ def test_film_with_a_cut(mesh: Backend, portrait: np.ndarray) -> None:
 # ------------------------------------------------------------------------------------------------- face_alignment
 
 
+@pytest.mark.parametrize("kept", [{}, {"XDG_CACHE_HOME": "/caches"}, {"TORCH_HOME": "~/torch", "XDG_CACHE_HOME": "/x"}])
+def test_the_weights_are_where_torch_keeps_them(monkeypatch: pytest.MonkeyPatch, kept: dict[str, str]) -> None:
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    assert store.fan_weights().parents[1] == Path(torch.hub.get_dir())
+
+
 @pytest.fixture(scope="session")
 def fan(tmp_path_factory: pytest.TempPathFactory, mesh: Backend) -> Any:
     """The backend with the true network, its weights random: everything but the quality of the points."""
     numba = pytest.importorskip("numba")
     pytest.importorskip("face_alignment")
-    torch = pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba.config, "DISABLE_JIT", True)  # compiling costs more than these few calls
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         from face_alignment.models import FAN
 
-        from avfake.faces.fan import weights_path
-
-        weights_path().parent.mkdir(parents=True)
+        store.fan_weights().parent.mkdir(parents=True)
         torch.manual_seed(0)
-        torch.save(FAN(4).state_dict(), weights_path())
+        torch.save(FAN(4).state_dict(), store.fan_weights())
         backend = load_backend("face_alignment")
-        weights_path().unlink()
+        store.fan_weights().unlink()
     return backend
 
 
@@ -682,7 +689,6 @@ def test_fan_gives_the_same_crop_as_the_mesh(
     fan: Any, mesh: Backend, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch, degrees: float
 ) -> None:
     """A network that answers with the true heat maps: the points must come back to where they are in the picture."""
-    torch = pytest.importorskip("torch")
     picture, _ = placed(portrait, (640, 480), (320, 200), 1.5, degrees)
     true, frame = measured(mesh, picture)
     region = fan.region(true)

@@ -152,7 +152,7 @@ def test_detection_of_a_voice_leaves_torch_alone(tmp_path: Path) -> None:
         "            raise AssertionError(name)\n"
         "sys.meta_path.insert(0, Never())\n"
         "from avfake.detect import Detector\n"
-        f"said = Detector.from_pretrained('mini', faces='facemesh').detect({str(tmp_path / 'voice.wav')!r})\n"
+        f"said = Detector.from_pretrained('mini').detect({str(tmp_path / 'voice.wav')!r})\n"
         "print(said.model)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
     python tools/make_graphs.py [mini base large]
 
-Names are those of configurations in configs/, whose architectures get graphs; large takes minutes and gigabytes. A graph
+Names are those of configurations in configs/, whose architectures get graphs; large takes a minute and 2.4 GB. A graph
 holds operations and constants; every weight is named as in ``model.safetensors`` and filled in from there, so that one
 pair of graphs serves all checkpoints of an architecture. Run it again when the model's code has changed (tests hold the
 graphs against the model) and commit what it writes. Needs the extra ``export``.

@@ -12,6 +12,7 @@ from typing import Literal
 from avfake.faces.base import Backend, FaceError, Region
 from avfake.faces.crop import CROP, lip_crop
 from avfake.faces.record import FaceRecord
+from avfake.faces.store import fan_weights
 from avfake.faces.tracking import TrackedFace, track_faces
 
 __all__ = [
@@ -59,10 +60,8 @@ def load_backend(name: BackendName = "auto", *, threads: int = 1) -> Backend:
 
 
 def _fan_is_ready() -> bool:
-    if find_spec("face_alignment") is None:
+    if find_spec("face_alignment") is None or not fan_weights().is_file():
         return False
-    import torch
+    import torch  # takes seconds
 
-    from avfake.faces.fan import weights_path
-
-    return torch.cuda.is_available() and weights_path().is_file()
+    return torch.cuda.is_available()

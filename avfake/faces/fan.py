@@ -7,7 +7,6 @@ sees one upright square per face, sampled from the frame at source resolution.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +19,8 @@ from avfake.faces.facemesh import BlazeFace
 if TYPE_CHECKING:
     from avfake.media import Frame
 
-_FILE = "2DFAN4-11f355bf06.pth.tar"
 _SHA256 = "11f355bf0693120222f5955ce3f9dc8fb5763ebb30a47d7906e509490d32e4aa"
-_URL = f"https://www.adrianbulat.com/downloads/python-fan/{_FILE}"
+_URL = f"https://www.adrianbulat.com/downloads/python-fan/{store.FAN_WEIGHTS}"
 
 # FAN looks at a square of 200/195 of the width plus the height of the box around the 68 points, with its centre
 # 0.12 of that height above the box's.
@@ -94,20 +92,15 @@ class Fan:
         return square(centre, _CONTEXT * (width + height), angle)
 
 
-def weights_path() -> Path:
-    """Return where the package looks for the weights of 2DFAN4: the checkpoints of the torch hub cache."""
-    return Path(torch.hub.get_dir(), "checkpoints", _FILE)
-
-
 def _provide_weights() -> None:
     """Fetch the weights if they are not there; the package itself would do so without a time-out or a check."""
-    path = weights_path()
+    path = store.fan_weights()
     if path.is_file():
         return
     try:
         store.download(_URL, path, _SHA256)
     except (OSError, ValueError) as error:
         raise FaceError(
-            f"The face backend face_alignment lacks its weights {_FILE} (96 MB), and {_URL} failed ({error}): "
+            f"The face backend face_alignment lacks its weights {path.name} (96 MB), and {_URL} failed ({error}): "
             f"put the file into {path.parent}, or use the backend facemesh (--faces facemesh)."
         ) from error
