@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -421,10 +422,14 @@ def bench(
     """Measure how fast detection is on this machine: its steps, and what can run its model."""
     if clip is None and model is None:
         raise typer.BadParameter("give a CLIP to measure the steps of detection on, a --model, or both")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes and files go with it
     with _errors_told():
         from avfake.bench import bench
 
-        bench(clip, model=model)
+        try:
+            bench(clip, model=model)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
 
 
 def main() -> None:

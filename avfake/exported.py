@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from avfake import SAMPLES_PER_FRAME, AvfakeError
-from avfake.models import CheckpointConfig, Scores
+from avfake.models import SHIFTS, CheckpointConfig, Scores
 from avfake.models.checkpoint import first_line
 from avfake.models.contract import CROP_SIZE
 from avfake.storage import read_bytes
@@ -40,7 +41,7 @@ OUTPUTS = ("fake_logit", "visual_logit", "audio_logit", "sync_logit", "visual_fr
 METHODS = ("forward", "embed", "score", "stream", "p_fake")
 """What the program in a TorchScript file of a whole model can be asked."""
 
-Runtime = Literal["torchscript", "onnx"]
+Kind = Literal["torchscript", "onnx"]
 Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
 
@@ -50,7 +51,12 @@ class ExportError(AvfakeError):
 
 
 class Engine(Protocol):
-    """What runs the program in a file; arrays have the shapes and types that the program wants."""
+    """What runs the program in a file; arrays have the shapes and types that the program wants.
+
+    ``faults`` are what it raises where a program fails.
+    """
+
+    faults: tuple[type[Exception], ...]
 
     def forward(self, lips: Floats, audio: Floats, has_lips: Array, has_audio: Array) -> Sequence[Floats]:
         """The contract of ``AVFakeModel.forward``."""
@@ -73,7 +79,7 @@ class Exported:
     config: CheckpointConfig
     fingerprint: str
     metadata: dict[str, Any]
-    runtime: Runtime
+    runtime: Kind
     engine: Engine
 
     def __call__(self, lips: ArrayLike, audio: ArrayLike, has_lips: ArrayLike, has_audio: ArrayLike) -> Scores[Floats]:
@@ -107,7 +113,7 @@ def load_exported(path: str | Path, threads: int = 1) -> Exported:
     ``threads`` bounds the CPU threads (torch has one setting for the whole process). Raises ``ExportError`` for a file
     that is damaged, foreign or a part of a model, ``StorageError`` for one that cannot be read.
     """
-    return load_bytes(read_bytes(str(path)), path, threads)
+    return load_bytes(_content(path), path, threads)
 
 
 def load_bytes(data: bytes, path: str | Path, threads: int = 1) -> Exported:
@@ -115,13 +121,28 @@ def load_bytes(data: bytes, path: str | Path, threads: int = 1) -> Exported:
     runtime = runtime_of(data)
     metadata = _whole_model(path, _metadata(path, data))
     config = _config(path, metadata)
-    engine = _Script if runtime == "torchscript" else _Graphs
-    return Exported(config, hashlib.sha256(data).hexdigest(), metadata, runtime, engine(path, data, threads))
+    engine = (_Script if runtime == "torchscript" else _Graphs)(path, data, threads)
+    exported = Exported(config, hashlib.sha256(data).hexdigest(), metadata, runtime, engine)
+    _try(path, exported)
+    return exported
+
+
+def _try(path: str | Path, exported: Exported) -> None:
+    """Run a model once, for a program can have all the right names. Raises ``ExportError``."""
+    faults: tuple[type[Exception], ...] = (ValueError, *exported.engine.faults)
+    frames, masks = 2, np.ones(1, np.bool_)
+    black, silence = np.zeros((frames, CROP_SIZE, CROP_SIZE, 3), np.uint8), np.zeros((1, frames * SAMPLES_PER_FRAME))
+    try:
+        scores = exported.score(exported.embed(black)[None], silence, masks, masks)
+    except faults as error:
+        raise _damaged(path, error) from error
+    if [score.shape for score in scores] != [(1,)] * 4 + [(1, frames)] * 2 + [(1, frames, SHIFTS)]:
+        raise _damaged(path, "its outputs have other shapes")
 
 
 def describe_exported(path: str | Path) -> tuple[CheckpointConfig, str]:
     """Return ``config`` and ``fingerprint`` of what ``load_exported`` would load. Raises as that does."""
-    data = read_bytes(str(path))
+    data = _content(path)
     return _config(path, _whole_model(path, _metadata(path, data))), hashlib.sha256(data).hexdigest()
 
 
@@ -130,10 +151,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Raises ``ExportError`` for a file that is damaged or foreign, ``StorageError`` for one that cannot be read.
     """
-    return _metadata(path, read_bytes(str(path)))
+    return _metadata(path, _content(path))
 
 
-def runtime_of(data: bytes) -> Runtime:
+def runtime_of(data: bytes) -> Kind:
     """Say which kind of file it would be, from how it begins."""
     return "torchscript" if data.startswith(b"PK\x03\x04") else "onnx"
 
@@ -153,6 +174,12 @@ def _entry(key: str, value: str) -> bytes:
     return ModelProto(metadata_props=[StringStringEntryProto(key=key, value=value)]).SerializeToString()
 
 
+def _content(path: str | Path) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise ExportError(f"{path} is no file; give one that avfake exported.")
+    return read_bytes(str(path))
+
+
 def _metadata(path: str | Path, data: bytes) -> dict[str, Any]:
     """Return the metadata of a whole, unchanged file. Raises ``ExportError``."""
     text = _script_metadata(path, data) if runtime_of(data) == "torchscript" else _graph_metadata(path, data)
@@ -165,24 +192,28 @@ def _metadata(path: str | Path, data: bytes) -> dict[str, Any]:
             )
         if not {"name", "part"} <= metadata.keys():
             raise ValueError("it does not say what it is of")
+        if "${" in text:  # would be replaced, by a variable of the environment for one
+            raise ValueError("it holds ${")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unreadable(path, error) from error
     assert isinstance(metadata, dict)
     return metadata
 
 
-def _script_metadata(path: str | Path, data: bytes) -> bytes:
+def _script_metadata(path: str | Path, data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA}")]
             if len(names) != 1:
                 raise _foreign(path)
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                # Those of ours are not, so that nothing unfolds to more than the file holds.
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise _damaged(path, "its entries are compressed")
+            if sum(entry.file_size for entry in entries) > len(data):
+                raise _damaged(path, "its entries overlap")
             if damaged := archive.testzip():  # torch does not look at checksums
                 raise _damaged(path, damaged)
-            return archive.read(names[0])
+            return archive.read(names[0]).decode("utf-8")
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise _damaged(path, error) from error
 
@@ -235,7 +266,7 @@ def _whole_model(path: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return metadata that is of a whole model. Raises ``ExportError``."""
     if metadata["part"] != "model":
         raise ExportError(
-            f"{path} holds the {metadata['part']} of {metadata['name']} alone, which judges nothing; "
+            f"{path} holds the part {metadata['part']!r} of {metadata['name']!r} alone, which judges nothing; "
             "export the whole model (--part model)."
         )
     return metadata
@@ -252,7 +283,7 @@ def _config(path: str | Path, metadata: dict[str, Any]) -> CheckpointConfig:
         own = {key: value for key, value in metadata.items() if key in CheckpointConfig.__dataclass_fields__}
         merged = OmegaConf.merge(OmegaConf.structured(CheckpointConfig), own | {"thresholds": thresholds})
         config = OmegaConf.to_object(merged)
-    except (ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OmegaConfBaseException) as error:
         raise _unreadable(path, error) from error
     assert isinstance(config, CheckpointConfig)
     return config
@@ -278,6 +309,8 @@ def _checked(
 
 class _Script:
     """A TorchScript program, on the CPU."""
+
+    faults: tuple[type[Exception], ...] = (RuntimeError,)
 
     def __init__(self, path: str | Path, data: bytes, threads: int) -> None:
         import torch
@@ -310,14 +343,19 @@ class _Graphs:
 
     def __init__(self, path: str | Path, data: bytes, threads: int) -> None:
         try:
+            from onnx import TensorProto
             from onnx.utils import Extractor
             from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
             from avfake.runtimes.graphs import session
         except ImportError as error:
             raise missing(path, error) from error
+        self.faults: tuple[type[Exception], ...] = (
+            *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
+            *(errors.NotImplemented, errors.RuntimeException),
+        )
         model = _parsed(path, data)
-        if any(weights.external_data for weights in model.graph.initializer):
+        if any(isinstance(part, TensorProto) and part.external_data for part in _messages(model)):
             raise _damaged(path, "its weights lie in other files")
         try:
             extractor = Extractor(model)
@@ -325,15 +363,7 @@ class _Graphs:
             self._embed, self._score = (
                 session(extractor.extract_model(*names).SerializeToString(), threads) for names in halves
             )
-        except (
-            ValueError,
-            errors.Fail,
-            errors.InvalidArgument,
-            errors.InvalidGraph,
-            errors.InvalidProtobuf,
-            errors.NotImplemented,
-            errors.RuntimeException,
-        ) as error:
+        except (ValueError, *self.faults) as error:
             raise _damaged(path, error) from error
 
     def forward(self, lips: Floats, audio: Floats, has_lips: Array, has_audio: Array) -> Sequence[Floats]:
@@ -355,3 +385,12 @@ class _Graphs:
     def _frames(self, lips: Floats) -> Floats:
         frames: Floats = self._embed.run(["frames"], {"lips": lips})[0]
         return frames
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a protocol buffer's message and all those in it, however deep."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                yield from _messages(part)

@@ -149,6 +149,9 @@ def whole_file(address: str) -> Iterator[IO[bytes]]:
             raise StorageError(f"{where} cannot be written: {reason}; free some space or set TMPDIR.") from error
         return
     target = Path(address)
+    if target.exists() and not target.is_file():  # a device or a pipe would be replaced by the file
+        kind = "a folder" if target.is_dir() else "no regular file"
+        raise StorageError(f"{address} cannot be written: it is {kind}; give the name of a file.")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:

@@ -1,6 +1,8 @@
 """Exported files: the same scores as the model, all that a verdict needs, and one sentence for what is none of ours."""
 
+import copy
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -340,7 +342,7 @@ def test_parts_as_onnx(tiny: Checkpoint, tmp_path: Path, part: Part) -> None:
 def test_a_part_detects_nothing(tiny: Checkpoint, tmp_path: Path) -> None:
     path = export(tiny, tmp_path / "part.ts", format="torchscript", part="sync-head").path
     for read in (load_exported, describe_exported):
-        with pytest.raises(ExportError, match=r"part\.ts holds the sync-head of tiny alone"):
+        with pytest.raises(ExportError, match=r"part\.ts holds the part 'sync-head' of 'tiny' alone"):
             read(path)
 
 
@@ -548,12 +550,12 @@ def test_a_number_of_the_metadata_cannot_be_changed(either: Path, tmp_path: Path
 
 def rewritten(script: Path, target: Path, metadata: bytes | None) -> Path:
     """A copy of a TorchScript file with other metadata."""
-    with zipfile.ZipFile(script) as archive, zipfile.ZipFile(target, "w") as copy:
+    with zipfile.ZipFile(script) as archive, zipfile.ZipFile(target, "w") as changed:
         for name in archive.namelist():
             if not name.endswith(METADATA):
-                copy.writestr(name, archive.read(name))
+                changed.writestr(name, archive.read(name))
             elif metadata is not None:
-                copy.writestr(name, metadata)
+                changed.writestr(name, metadata)
     return target
 
 
@@ -564,7 +566,8 @@ def rewritten(script: Path, target: Path, metadata: bytes | None) -> Path:
         (b"{", "cannot be read"),
         (b"[]", "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
-        (b"\xff", "cannot be read"),
+        (b"\xff", "damaged"),
+        ({"name": "${oc.env:HOME}"}, "cannot be read"),
         ({"schema": "avfake-export-2"}, "avfake-export-2"),
         (json.dumps({"schema": SCHEMA}).encode(), "cannot be read"),
     ],
@@ -584,6 +587,10 @@ def test_metadata_that_makes_no_sense_gives_one_sentence(
         {"outputs": [{"name": "fake"}]},
         {"thresholds": {"fake": {"often": 0.5}}},
         {"calibration": {"fake": {"scale": -1.0}}},
+        {"calibration": {"fake": {"scale": 10**400}}},
+        {"thresholds": {"fake": {"0.05": float("nan")}}},
+        {"thresholds": {"fake": {"1e999": 0.5}}},
+        {"aspects": ["evil\nx"]},
         {"model": {"nosuch": 1}},
     ],
 )
@@ -609,6 +616,14 @@ def test_other_peoples_torchscript_gives_one_sentence(script: Path, tmp_path: Pa
     path.write_bytes(torchscript.assemble(path.read_bytes(), json.dumps(read_metadata(script))))
     with pytest.raises(ExportError, match="it has no embed"):
         load_exported(path)
+    # One with all the names fails when it is asked.
+    torch.jit.save(torch.jit.load(script), path, _extra_files={METADATA: ""})
+    about = read_metadata(script)
+    about["model"]["visual"]["width"] = 7
+    path.write_bytes(torchscript.assemble(path.read_bytes(), json.dumps(about)))
+    with pytest.raises(ExportError, match="damaged") as caught:
+        load_exported(path)
+    assert "\n" not in str(caught.value)
     # Metadata of ours without any program.
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"a/extra/{METADATA}", json.dumps(read_metadata(script)))
@@ -638,11 +653,34 @@ def test_weights_in_other_files_are_not_read(graph: Path, tmp_path: Path) -> Non
     onnx = pytest.importorskip("onnx")
     model, path = onnx.load(graph), tmp_path / "tiny.onnx"
     del model.metadata_props[:]
+    hidden = copy.deepcopy(model)
     weights = next(tensor for tensor in model.graph.initializer if tensor.raw_data)
     onnx.external_data_helper.set_external_data(weights, "elsewhere")
-    path.write_bytes(sealed(model.SerializeToString(), json.dumps(read_metadata(graph))))
-    with pytest.raises(ExportError, match="lie in other files"):
-        load_exported(path)
+    constant = onnx.numpy_helper.from_array(np.ones(1, np.float32), "c")
+    onnx.external_data_helper.set_external_data(constant, "elsewhere")
+    hidden.graph.node.append(onnx.helper.make_node("Constant", [], ["never"], value=constant))
+    for made in (model, hidden):
+        path.write_bytes(sealed(made.SerializeToString(), json.dumps(read_metadata(graph))))
+        with pytest.raises(ExportError, match="lie in other files"):
+            load_exported(path)
+
+
+def test_entries_that_lie_over_each_other_are_refused(script: Path, tmp_path: Path) -> None:
+    path = tmp_path / "aliases.ts"
+    with zipfile.ZipFile(script) as archive, zipfile.ZipFile(path, "w") as made:
+        for name in archive.namelist():
+            made.writestr(name, archive.read(name))
+        largest = max(made.filelist, key=lambda entry: entry.file_size)
+        for n in range(20):
+            alias = copy.copy(largest)
+            alias.filename = f"{largest.filename}{n}"
+            made.filelist.append(alias)
+    refused(path, "overlap|damaged")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    refused(tmp_path / "pipe.onnx", "is no file")
 
 
 @pytest.mark.slow
@@ -661,14 +699,16 @@ def test_bytes_are_what_their_content_says(script: Path, tmp_path: Path) -> None
     assert load_exported(path).runtime == load_bytes(script.read_bytes(), "anything").runtime == "torchscript"
 
 
-@pytest.mark.parametrize("where", ["nosuch/tiny.ts", "file/tiny.ts", "folder"])
+@pytest.mark.parametrize("where", ["nosuch/tiny.ts", "file/tiny.ts", "folder", "pipe"])
 def test_a_path_that_cannot_be_written_gives_one_sentence(tiny: Checkpoint, tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(AvfakeError, match=r"cannot be written|is a folder") as caught:
         export(tiny, tmp_path / where, format="torchscript")
     assert str(tmp_path / where) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

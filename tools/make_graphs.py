@@ -29,12 +29,8 @@ from avfake.runtimes.graphs import EMBED, FACTS, GRAPHS, SCORE, architecture
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OPSET = 18
-CLIPS, FRAMES = (
-    2,
-    20,
-)  # of the example: torch.export takes a size of 1 for a constant, and one tensor twice for one input
-
-
+CLIPS, FRAMES = 2, 20
+"""Sizes of the example: torch.export takes a size of 1 for a constant, and one tensor twice for one input."""
 PREFIX = "model."
 
 

@@ -17,7 +17,7 @@ def bench(path: Path | None, *, model: str | None) -> None:
 
     A clip alone is measured by stages, with the model mini; a model alone by its runtimes, on a clip that comes with
     avfake; with both, the stages are those of that model and its runtimes run on that clip. Raises ``ValueError``
-    for neither, ``AvfakeError`` where the clip or the model cannot be read and where the clip has no face to measure.
+    for neither, ``AvfakeError`` where the clip or the model cannot be read, and where runtimes find no face in it.
     """
     if path is None and model is None:
         raise ValueError("bench needs a clip, a model or both")

@@ -11,6 +11,10 @@ reads it.
 from __future__ import annotations
 
 import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +62,8 @@ def export(
     """
     if format == "torchscript" and precision != "float32":
         raise ExportError(f"{path} cannot be TorchScript in {precision}: only ONNX files have other precisions.")
-    if Path(path).is_dir():
-        raise ExportError(f"{path} is a folder; give the name of a file in it.")
-    with whole_file(str(path)) as file:  # before the work, so that a path that cannot be written is told at once
+    # The file is opened before the work, so that a path that cannot be written is told at once.
+    with _quiet(), whole_file(str(path)) as file:
         exported = form(part, portable(checkpoint.model), checkpoint.config)
         if format == "torchscript":
             program = torchscript.program(exported)
@@ -77,6 +80,22 @@ def export(
         text = dumps(metadata)
         file.write(assemble(program, text))
     return Written(Path(path), json.loads(text), differences)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the user what torch, transformers and onnxruntime say to each other's authors about an export.
+
+    As torch's warning that a trace goes just one way at each branch: whether it is the right way is for parity to find.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _graph(path: str | Path, exported: Form, precision: Precision) -> bytes:

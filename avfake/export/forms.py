@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from avfake import SAMPLES_PER_FRAME
 from avfake.exported import OUTPUTS
 from avfake.models import SHIFTS, AVFakeModel, Calibration, CheckpointConfig, ModelConfig, Scores
+from avfake.models.checkpoint import ASPECTS
 from avfake.models.contract import CROP_SIZE, MOUTH_POINTS
 
 Part = Literal["model", "lip-encoder", "audio-encoder", "sync-head"]
 WINDOW = 100
 """Frames that ``stream`` judges at most: 4 s, the window of ``detect``."""
-ASPECTS = ("fake", "visual", "audio", "sync")
-"""The columns of ``p_fake``."""
 
 Size: TypeAlias = int | str
 """A number, or a name for what is free: B clips, T frames, N pictures, C frames of a chunk, W frames kept; "640T" is
@@ -62,7 +61,7 @@ def portable(model: AVFakeModel) -> AVFakeModel:
 
 def plain(model: AVFakeModel) -> AVFakeModel:
     """Return a copy on the CPU that is otherwise as it was: what an export is held against."""
-    return copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    return copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
 
 
 def form(part: Part, model: AVFakeModel, config: CheckpointConfig) -> Form:

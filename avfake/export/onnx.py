@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,24 +22,6 @@ _FREE = {"B": "batch", "T": "frames", "640T": "samples"}
 
 def program(form: Form, precision: Precision) -> bytes:
     """Return the serialised graph of a form's ``forward``; that of a whole model passes its tensor ``frames``."""
-    with _quiet():
-        return _program(form, precision).SerializeToString()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what torch, transformers and onnxruntime say to each other's authors about an export."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _program(form: Form, precision: Precision) -> ModelProto:
     from onnx import checker, compose
 
     if isinstance(form.module, Whole):
@@ -63,7 +42,7 @@ def _program(form: Form, precision: Precision) -> ModelProto:
     graph.graph.name = "avfake"
     graph.doc_string = ""
     checker.check_model(graph, full_check=True)
-    return graph
+    return graph.SerializeToString()
 
 
 def _graph(module: nn.Module, method: Method, precision: Precision) -> ModelProto:

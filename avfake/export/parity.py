@@ -14,12 +14,11 @@ from torch import Tensor
 
 from avfake import SAMPLES_PER_FRAME
 from avfake.clips import DEMO_CLIP, read_clip
-from avfake.export.forms import ASPECTS, WINDOW, Part, form, plain
+from avfake.export.forms import WINDOW, Part, form, plain
 from avfake.exported import METHODS, load_bytes, runtime_of
 from avfake.models import AVFakeModel, Calibration, Checkpoint, CheckpointConfig
+from avfake.models.checkpoint import ASPECTS
 from avfake.models.contract import CROP_SIZE
-
-"""2.4 s of the person in avfake/data/demo.mp4, prepared: no face backend is needed."""
 
 BOTH, NO_LIPS, NO_AUDIO = (True, True), (False, True), (True, False)
 NOISE = (
@@ -31,6 +30,8 @@ NOISE = (
     (WINDOW + 10, [BOTH]),
 )
 """Frames, and which streams each clip of a batch has."""
+FAINT = 30
+"""Frames of the real clip with a faint voice."""
 REAL = ((60, [BOTH]), (25, [NO_AUDIO, BOTH, NO_LIPS]), (20, [NO_LIPS]))
 
 EMBEDDINGS = ("frames", "sync", "context")
@@ -79,6 +80,9 @@ def batches() -> Iterator[Batch]:
         audio = torch.from_numpy(np.stack([clip.audio[span] for span in samples]))
         pictures[~has_lips], audio[~has_audio] = 0, 0
         yield Batch(pictures, audio, has_lips, has_audio)
+    # A faint voice on an offset: where rounding of the mean would be heard.
+    faint = torch.from_numpy(0.01 * clip.audio[None, : FAINT * SAMPLES_PER_FRAME] + np.float32(0.1))
+    yield Batch(torch.from_numpy(clip.lips[None, :FAINT]), faint, *torch.ones(2, 1, dtype=torch.bool))
 
 
 @torch.inference_mode()

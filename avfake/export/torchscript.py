@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zipfile
 
 import torch
@@ -18,11 +17,7 @@ SIZES = {"B": 2, "T": 20, "N": 3, "C": 5, "W": 20}
 def program(form: Form) -> bytes:
     """Trace a form."""
     examples = {name: example(method.inputs, **SIZES) for name, method in form.methods.items()}
-    with warnings.catch_warnings():
-        # torch warns of branches in transformers that a trace goes just one way: whether it is the right way for any
-        # input is what ``parity`` finds out.
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace_module(form.module, examples, check_trace=False, strict=False)
+    traced = torch.jit.trace_module(form.module, examples, check_trace=False, strict=False)
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer, _extra_files={METADATA: ""})
     return buffer.getvalue()

@@ -49,7 +49,8 @@ class Fan:
     name: str = "face_alignment"
 
     def __init__(self, *, threads: int = 1) -> None:
-        """Load 2DFAN4 onto the CUDA device, else the CPU; ``threads`` is for BlazeFace.
+        """Load 2DFAN4 onto the CUDA device, else the CPU; CPU
+        threads are ``threads`` (torch has one setting for the whole process).
 
         Raises ``FaceError`` where the package or its weights are missing.
         """
@@ -59,6 +60,7 @@ class Fan:
                 "backend facemesh (--faces facemesh)."
             )
         _provide_weights()
+        torch.set_num_threads(threads)
         from face_alignment import FaceAlignment, LandmarksType
 
         # The detector "folder" is the one that loads no weights of its own; boxes are always handed over.

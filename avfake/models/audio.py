@@ -122,6 +122,8 @@ class VoiceTower(nn.Module):
     def embed(self, audio: Tensor) -> VoiceEmbedding:
         """Audio (B, 640 T) in [-1, 1] -> ``VoiceEmbedding`` of T frames; loudness is normalised away."""
         centred = audio - audio.mean(dim=1, keepdim=True)
+        # Twice, for what rounding has left of a large mean would be amplified with a quiet voice.
+        centred = centred - centred.mean(dim=1, keepdim=True)
         audio = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-7)
         output = self.wav2vec2(F.pad(audio, (self.side, self.side)))
         layers = torch.stack([self._per_frame(layer) for layer in output.hidden_states], dim=1)

@@ -24,6 +24,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 PART_BYTES = 1 << 22  # of a file that are in memory at once to digest it
 
 
+ASPECTS = ("fake", "visual", "audio", "sync")
+"""What a model may be taught to judge."""
+
+
 class CheckpointError(AvfakeError):
     """A checkpoint that is missing, damaged or does not fit this version."""
 
@@ -79,7 +83,7 @@ class CheckpointConfig:
     which an aspect is called fake, keyed by the false-positive rate it was set for on held-out clips. ``preprocessing``
     is the version of crops and audio the model was trained on (``clips.PREPROCESSING``). ``aspects`` are those that it
     was taught: of the others nothing is said. ``corpora`` and ``methods`` are what it has learned from (forged fakes
-    have no method).
+    have no method). Raises ``ValueError`` for an unknown aspect and for a threshold that is none.
     """
 
     model: ModelConfig
@@ -91,15 +95,25 @@ class CheckpointConfig:
     methods: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if unknown := {*self.aspects, *self.calibration, *self.thresholds} - set(ASPECTS):
+            raise ValueError(f"there is no aspect {min(unknown)!r}")
+        for rates in self.thresholds.values():
+            if not all(0 < rate < 1 and math.isfinite(at) for rate, at in rates.items()):
+                raise ValueError("a threshold is a number, for a false-positive rate between 0 and 1")
+
 
 def read_config(folder: Path) -> CheckpointConfig:
     """Read the configuration of a checkpoint: typed YAML, nothing in it is executed. Raises ``CheckpointError``."""
     try:
-        raw = OmegaConf.load(folder / CONFIG)
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+        if "${" in text:  # would be replaced, by a variable of the environment for one
+            raise ValueError("it holds ${")
+        raw = OmegaConf.create(text)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CheckpointConfig), raw))
     except OSError as error:
         raise unreadable(folder, error) from error
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OverflowError) as error:
         reason = first_line(error)
         raise CheckpointError(f"{folder / CONFIG} cannot be read ({reason}); fetch the checkpoint again") from error
     assert isinstance(config, CheckpointConfig)

@@ -57,7 +57,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         ) from error
     try:
         model = AVFakeModel(config.model)
-    except (ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, AssertionError, ArithmeticError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} describes a model that cannot be built ({first_line(error)}); fetch the checkpoint "
             "again, or update avfake"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avfake.models import CheckpointConfig, Scores, find_checkpoint, fingerprint, read_config
+from avfake.models import CheckpointConfig, Scores, embedded_models, find_checkpoint, fingerprint, read_config
 
 
 class Runtime(Protocol):
@@ -44,13 +44,14 @@ def load_runtime(name: str, *, device: str = "cpu", threads: int = 1) -> Runtime
     if is_exported(name):
         from avfake.exported import ExportError, load_exported
 
-        if device != "cpu":
+        if not device.startswith("cpu"):
             raise ExportError(f"{name} runs on a CPU: use --device cpu, or the checkpoint that it was exported from.")
         return load_exported(name, threads=threads)
     from avfake.runtimes import graphs
 
     folder = find_checkpoint(name)
-    if device == "cpu" and (found := graphs.find(read_config(folder).model)) is not None:
+    found = graphs.find(read_config(folder).model)
+    if device == "cpu" and found is not None and graphs.can_fill(folder):
         return graphs.load(folder, found, threads=threads)
     from avfake.models import load_checkpoint
     from avfake.runtimes.eager import TorchRuntime
@@ -68,5 +69,7 @@ def describe(name: str) -> tuple[CheckpointConfig, str]:
 
 
 def is_exported(name: str) -> bool:
-    """Whether a model's name is that of a file, which is then one that was exported."""
-    return Path(name).suffix in (".ts", ".onnx") or Path(name).is_file()
+    """Whether a model's name is that of a file, which is then one that was exported, and of nothing else."""
+    if name in embedded_models() or name.startswith("hf:") or os.path.isdir(name):
+        return False
+    return name.endswith((".ts", ".onnx")) or os.path.isfile(name)

@@ -7,6 +7,8 @@ The graphs (``tools/make_graphs.py``) hold no weights: these are filled in by th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from avfake.models import CheckpointConfig, CheckpointError, ModelConfig, Scores, read_config
@@ -24,6 +26,8 @@ from avfake.models.checkpoint import CONFIG, WEIGHTS, fingerprint_of, first_line
 
 GRAPHS = Path(__file__).parents[1] / "data" / "graphs"
 EMBED, SCORE, FACTS = "embed.onnx", "score.onnx", "graphs.json"
+NUMBERS = frozenset({"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""Kinds of numbers in a safetensors file that numpy knows."""
 FEW = 8
 """Frames to embed at once: with more, what the layers pass on leaves the processor's cache (17 to 35 ms/s)."""
 
@@ -49,6 +53,12 @@ def find(config: ModelConfig) -> Path | None:
     return next((folder for folder, facts in _known() if facts["architecture"] == wanted), None)
 
 
+def can_fill(checkpoint: Path) -> bool:
+    """Whether numpy knows the numbers of a checkpoint: it has no bfloat16, for one. Raises ``CheckpointError``."""
+    with _faults_told(checkpoint), safe_open(checkpoint / WEIGHTS, "np") as weights:
+        return all(weights.get_slice(name).get_dtype() in NUMBERS for name in weights.keys())  # noqa: SIM118
+
+
 def load(checkpoint: Path, graphs: Path, *, threads: int) -> GraphRuntime:
     """Load the checkpoint of a folder into graphs that ``find`` gave. Raises ``CheckpointError``."""
     config = read_config(checkpoint)
@@ -63,23 +73,25 @@ def load(checkpoint: Path, graphs: Path, *, threads: int) -> GraphRuntime:
 
 def _weights(checkpoint: Path, state: dict[str, list[int]]) -> dict[str, NDArray[np.float32]]:
     """Read the weights, as strictly as torch would. Raises ``CheckpointError``."""
-    try:
+    with _faults_told(checkpoint):
         weights = load_file(checkpoint / WEIGHTS)
+    if {name: list(weight.shape) for name, weight in weights.items()} != state:
+        raise CheckpointError(
+            f"{checkpoint / WEIGHTS} does not fit its {CONFIG}; both files must come from the same checkpoint"
+        )
+    return {name: np.ascontiguousarray(weight, np.float32) for name, weight in weights.items()}
+
+
+@contextmanager
+def _faults_told(checkpoint: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise unreadable(checkpoint, error) from error
     except SafetensorError as error:
         raise CheckpointError(
             f"{checkpoint / WEIGHTS} is damaged ({first_line(error)}); fetch the checkpoint again"
         ) from error
-    except TypeError as error:  # numpy has no bfloat16
-        raise CheckpointError(
-            f"{checkpoint / WEIGHTS} holds numbers that numpy does not know ({first_line(error)}); save it as float32"
-        ) from error
-    if {name: list(weight.shape) for name, weight in weights.items()} != state:
-        raise CheckpointError(
-            f"{checkpoint / WEIGHTS} does not fit its {CONFIG}; both files must come from the same checkpoint"
-        )
-    return {name: np.ascontiguousarray(weight, np.float32) for name, weight in weights.items()}
 
 
 def session(graph: bytes, threads: int, weights: dict[str, NDArray[np.float32]] | None = None) -> InferenceSession:

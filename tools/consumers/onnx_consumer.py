@@ -12,15 +12,9 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    NoSuchFile,
-)
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+FAULTS = ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented, ort.NoSuchFile
 ASPECTS = ("fake", "visual", "audio", "sync")
 WINDOW, HOP, SAMPLES = 100, 50, 640  # windows of 4 s every 2 s at 25 fps; sound of a frame at 16 kHz
 
@@ -60,5 +54,5 @@ if __name__ == "__main__":
         sys.exit("usage: python onnx_consumer.py MODEL.onnx lips.rgb audio.f32")
     try:
         main(*sys.argv[1:])
-    except (OSError, ValueError, Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoKernel, NoSuchFile) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, *FAULTS) as error:
         sys.exit(f"{', '.join(sys.argv[1:])}: {str(error).splitlines()[0]}")

@@ -49,5 +49,5 @@ if __name__ == "__main__":
         sys.exit("usage: python torchscript_consumer.py MODEL.ts lips.rgb audio.f32")
     try:
         main(*sys.argv[1:])
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"{', '.join(sys.argv[1:])}: {str(error).splitlines()[0]}")
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
+        sys.exit(f"{', '.join(sys.argv[1:])}: {(str(error) or 'damaged').splitlines()[0]}")
