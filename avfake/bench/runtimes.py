@@ -177,10 +177,12 @@ def measure(subject: Subject, clips: Sequence[Clip], threads: int, folder: Path,
     limit.daemon = True
     if subject.kind == "compiled":
         limit.start()
-    runtime = load(subject, threads, folder)
-    judge(runtime, clips[:1], first_only=True)
+    try:
+        runtime = load(subject, threads, folder)
+        judge(runtime, clips[:1], first_only=True)
+    finally:
+        limit.cancel()
     ready = time.time() - started
-    limit.cancel()
     seconds = sum(clip.frames for clip in clips) / FPS
     cost = least([timed(lambda: judge(runtime, clips), seconds) for _ in range(PASSES)])
     return Sample(ready, peak_bytes(), cost, judge(runtime, clips))
