@@ -333,7 +333,7 @@ def test_parts_as_onnx(tiny: Checkpoint, tmp_path: Path, part: Part) -> None:
     session = runtime.InferenceSession(str(written.path), providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == [port["name"] for port in written.metadata["inputs"]]
     assert [value.name for value in session.get_outputs()] == [port["name"] for port in written.metadata["outputs"]]
-    with pytest.raises(ExportError, match=f"holds the {part} of tiny alone") as caught:
+    with pytest.raises(ExportError, match=f"holds the part '{part}' of 'tiny' alone") as caught:
         load_exported(written.path)
     assert "\n" not in str(caught.value)
 
